@@ -280,7 +280,7 @@ class EmissaryBatchInferenceOperator(RowOperator):
     def _pair(self) -> PromptTemplate:
         """The template that makes both texts of a row."""
         from airflow_provider_lamini.rows.prompt import PromptTemplate
-        from airflow_provider_lamini.rows.text_pair import TextPairTemplate
+        from airflow_provider_lamini.rows.row_request import TextPairTemplate
 
         try:
             prompt = PromptTemplate.parse(self.prompt)

@@ -16,8 +16,7 @@ from airflow_provider_lamini.rows.answers import (
     ranked_classes,
 )
 from airflow_provider_lamini.rows.endpoints import reports_tokens
-from airflow_provider_lamini.rows.row_request import RowRequest, decode_request, with_system
-from airflow_provider_lamini.rows.text_pair import decode_pair
+from airflow_provider_lamini.rows.row_request import RowRequest, decode_pair, decode_request, with_system
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
