@@ -319,7 +319,7 @@ class RowOperator(BaseOperator):
         :param output_required: whether ``output`` must be given; otherwise a few rows are answered without it
         :raises InvalidArgumentError: if an argument is wrong
         """
-        from airflow_provider_lamini.rows.budget import Budget
+        from airflow_provider_lamini.rows.limits import Budget
         from airflow_provider_lamini.rows.output.parts import PartWriter, check_passthrough
         from airflow_provider_lamini.rows.prompt import PromptTemplate
         from airflow_provider_lamini.runs.row_run_config import RowRunConfig

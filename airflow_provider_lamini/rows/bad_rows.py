@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.rows.counts import describe_failures
 from airflow_provider_lamini.rows.errors import BadRowError
-from airflow_provider_lamini.rows.failure_limit import FailureLimit
+from airflow_provider_lamini.rows.limits import FailureLimit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

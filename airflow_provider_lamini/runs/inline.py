@@ -16,7 +16,7 @@ from airflow_provider_lamini.rows.answers import sum_tokens
 from airflow_provider_lamini.rows.blank import is_blank
 from airflow_provider_lamini.rows.counts import Counts
 from airflow_provider_lamini.rows.errors import BadRowError
-from airflow_provider_lamini.rows.failure_limit import FailureLimit
+from airflow_provider_lamini.rows.limits import FailureLimit
 from airflow_provider_lamini.rows.numbers import finite
 from airflow_provider_lamini.rows.sources.forms import is_path
 from airflow_provider_lamini.rows.sources.function import FunctionInput

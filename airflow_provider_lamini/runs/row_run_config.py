@@ -10,9 +10,8 @@ from airflow_provider_lamini.rows.values import digest
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from airflow_provider_lamini.rows.budget import Budget
     from airflow_provider_lamini.rows.endpoints import DirectEndpoint, JobEndpoint
-    from airflow_provider_lamini.rows.failure_limit import FailureLimit
+    from airflow_provider_lamini.rows.limits import Budget, FailureLimit
     from airflow_provider_lamini.rows.output.parts import PartWriter
     from airflow_provider_lamini.rows.prompt import PromptTemplate
     from airflow_provider_lamini.rows.sources.options import InputOptions

@@ -46,7 +46,7 @@ def bad_row_policy(task: object) -> BadRowPolicy:
     :raises InvalidArgumentError: if one is wrong
     """
     from airflow_provider_lamini.rows.bad_rows import BadRowPolicy
-    from airflow_provider_lamini.rows.failure_limit import FailureLimit
+    from airflow_provider_lamini.rows.limits import FailureLimit
 
     on_bad_row, max_failed_rows = (getattr(task, name) for name in BAD_ROW_FIELDS)
     keep = one_of("on_bad_row", on_bad_row, ("fail", "error")) == "error"

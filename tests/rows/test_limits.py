@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_lamini.rows.failure_limit import FailureLimit
+from airflow_provider_lamini.rows.limits import FailureLimit
 
 
 @pytest.mark.parametrize(
