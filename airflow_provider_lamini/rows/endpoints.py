@@ -18,6 +18,8 @@ class JobEndpoint(Protocol):
 
     kind: str
     """Name of the kind of its jobs."""
+    reports_tokens: bool
+    """Whether results may say how many tokens they took."""
 
     def submit(self, prompts: Sequence[str]) -> Call[str]:
         """Start a job.
@@ -42,6 +44,8 @@ class DirectEndpoint(Protocol):
 
     per_request: int
     """Maximum number of prompts per request."""
+    reports_tokens: bool
+    """Whether answers may say how many tokens they took."""
 
     def ask(self, prompts: Sequence[str]) -> Call[list[RowResult]]:
         """Send prompts and return their results.
@@ -62,11 +66,3 @@ class ServedEndpoint(DirectEndpoint, Protocol):
         :return: a call that returns the reason and what to do, as sentences; ``None`` if rows can be answered
         """
         ...
-
-
-def reports_tokens(endpoint: object) -> bool:
-    """Whether the answers of an endpoint may say how many tokens they took. One that never does has ``reports_tokens = False``.
-
-    :param endpoint: a `JobEndpoint` or a `DirectEndpoint`
-    """
-    return getattr(endpoint, "reports_tokens", True)

@@ -6,10 +6,13 @@ import math
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
-from airflow_provider_lamini.rows.endpoints import reports_tokens
 from airflow_provider_lamini.rows.values import kind
 from airflow_provider_lamini.wording import counted
+
+if TYPE_CHECKING:
+    from airflow_provider_lamini.rows.endpoints import DirectEndpoint, JobEndpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +28,14 @@ class Budget:
     characters: int | None = None
     tokens: int | None = None
 
-    def refusal(self, rows: int, characters: int, endpoint: object) -> str | None:
+    def refusal(self, rows: int, characters: int, endpoint: JobEndpoint | DirectEndpoint) -> str | None:
         """Why an input must not be sent; ``None`` if it may be.
 
         :param rows: its rows
         :param characters: characters of its prompts
         :param endpoint: the endpoint that it is sent to
         """
-        if self.tokens is not None and not reports_tokens(endpoint):
+        if self.tokens is not None and not endpoint.reports_tokens:
             return "max_total_tokens cannot be kept: this endpoint reports no tokens. Remove it, perhaps for max_input_chars"
         if self.rows is not None and rows > self.rows:
             return f"max_rows allows {counted(self.rows, 'row')}, and the input has {rows}"

@@ -15,7 +15,6 @@ from airflow_provider_lamini.rows.answers import (
     meaning_of,
     ranked_classes,
 )
-from airflow_provider_lamini.rows.endpoints import reports_tokens
 from airflow_provider_lamini.rows.row_request import RowRequest, decode_pair, decode_request, with_system
 
 if TYPE_CHECKING:
@@ -45,6 +44,7 @@ class Completions:
     """
 
     per_request = 1
+    reports_tokens = True
 
     def __init__(self, options: Generation, *, requests: bool = False) -> None:
         self._options = options
@@ -78,6 +78,7 @@ class Chat:
     """
 
     per_request = 1
+    reports_tokens = True
 
     def __init__(self, options: Generation, *, requests: bool = False) -> None:
         self._options = options
@@ -115,6 +116,7 @@ class Classify:
     """
 
     per_request = 1
+    reports_tokens = True
 
     def __init__(self, model_name: str, data_format: str) -> None:
         self._model_name = model_name
@@ -184,7 +186,7 @@ class Deployed:
         self, endpoint: DirectEndpoint, model_name: str, *, project_id: str | None, engine_id: str | None
     ) -> None:
         self.per_request = endpoint.per_request
-        self.reports_tokens = reports_tokens(endpoint)
+        self.reports_tokens = endpoint.reports_tokens
         self._endpoint = endpoint
         self._model_name = model_name
         self._project_id = project_id

@@ -173,6 +173,7 @@ class Chat:
     """
 
     per_request = 1
+    reports_tokens = True
 
     def __init__(self, inference: Inference, *, requests: bool = False) -> None:
         self._inference = inference

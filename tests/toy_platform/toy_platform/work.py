@@ -47,6 +47,7 @@ class Bulk:
     """A chunk of rows is one bulk order."""
 
     kind = "toy/batch"
+    reports_tokens = False
 
     def submit(self, prompts: Sequence[str]) -> Call[str]:
         return calls.start_bulk(prompts)
