@@ -18,8 +18,7 @@ from airflow_provider_lamini.rows.sources.batch import Batch, Cursor, TextBatch,
 from airflow_provider_lamini.rows.sources.projection import field_values
 from airflow_provider_lamini.rows.sources.records import PROMPT
 from airflow_provider_lamini.rows.sources.textfile import UTF8_MARK, InputFile, LineReader
-from airflow_provider_lamini.rows.sources.usable import split_usable
-from airflow_provider_lamini.rows.values import json_value
+from airflow_provider_lamini.rows.values import json_value, split_usable
 from airflow_provider_lamini.wording import counted
 
 if TYPE_CHECKING:

@@ -9,8 +9,7 @@ from airflow_provider_lamini.rows.errors import BadRowError, InputError
 from airflow_provider_lamini.rows.sources.batch import Batch, Cursor, bad_row
 from airflow_provider_lamini.rows.sources.records import PROMPT, as_mapping
 from airflow_provider_lamini.rows.sources.tables import is_sliced
-from airflow_provider_lamini.rows.sources.usable import first_needed, has_fields, split_usable
-from airflow_provider_lamini.rows.values import Row, json_value, kind
+from airflow_provider_lamini.rows.values import Row, first_needed, has_fields, json_value, kind, split_usable
 from airflow_provider_lamini.wording import counted
 
 if TYPE_CHECKING:

@@ -14,8 +14,7 @@ from airflow_provider_lamini.rows.errors import InputError, MissingExtraError
 from airflow_provider_lamini.rows.sources.database_errors import connection_errors, query_errors
 from airflow_provider_lamini.rows.sources.jsonl import unusable_value
 from airflow_provider_lamini.rows.sources.read_once import ReadOnceInput, encode_rows
-from airflow_provider_lamini.rows.sources.usable import split_usable
-from airflow_provider_lamini.rows.values import digest
+from airflow_provider_lamini.rows.values import digest, split_usable
 from airflow_provider_lamini.wording import no_connection
 
 if TYPE_CHECKING:
