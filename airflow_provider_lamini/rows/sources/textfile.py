@@ -17,7 +17,6 @@ from airflow_provider_lamini.rows.sources.compression import (
     recoded,
 )
 from airflow_provider_lamini.rows.sources.options import CsvOptions
-from airflow_provider_lamini.rows.sources.other_content import other_content
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -119,7 +118,7 @@ class InputFile:
                 stream = decompressed(stream, found, self.name)
                 head = stream.read(_HEAD)
                 stream.seek(0)
-            if not may_be_other and (other := other_content(head)) is not None:
+            if not may_be_other and (other := _other_content(head)) is not None:
                 raise InputError(f"{self.name} is {other}")
             encoding = self.encoding
             if encoding == "utf-8" and (marked := encoding_of(head)) is not None:
@@ -260,3 +259,31 @@ class LineReader:
     def _skip(self) -> None:
         # The line end that is added at the end of the file may be one byte beyond it.
         self._stream.seek(self.offset if self._size is None else min(self.offset, self._size))
+
+
+_BEGINNINGS = (
+    (b"PK\x03\x04", "a ZIP archive or an Excel file. Unpack it, or export it as CSV."),
+    (b"\xd0\xcf\x11\xe0", "an old Office file. Export it as CSV."),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive. Unpack it."),
+    (b"Rar!\x1a\x07", "a RAR archive. Unpack it."),
+    (b"%PDF-", "a PDF file. Export its rows as CSV or JSON Lines."),
+    (b"PAR1", "Parquet. Rename it, or pass input_format='parquet'."),
+    (b"ARROW1\0", "an Arrow file. Pass its rows as a table, or write it as Parquet."),
+    (b"Obj\x01", "an Avro file. Convert it to JSON Lines or Parquet."),
+    (b"SQLite format 3\0", "a SQLite database. Pass a query as input_sql."),
+    (
+        b"version https://git-lfs.github.com/spec/",
+        "a pointer of Git LFS and not the file itself. Run git lfs pull.",
+    ),
+)
+_TAR_MARK, _TAR_AT = b"ustar", 257
+
+
+def _other_content(head: bytes) -> str | None:
+    """What a file is and what to do with it, as the end of a sentence; ``None`` if it may be text.
+
+    :param head: the first 512 bytes, decompressed
+    """
+    if head[_TAR_AT : _TAR_AT + len(_TAR_MARK)] == _TAR_MARK and b"\0" in head[:_TAR_AT]:
+        return "a tar archive. Unpack it."
+    return next((what for beginning, what in _BEGINNINGS if head.startswith(beginning)), None)
