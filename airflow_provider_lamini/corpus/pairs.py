@@ -27,7 +27,7 @@ from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
 from airflow_provider_lamini.rows.prompt import PromptTemplate
 from airflow_provider_lamini.rows.row_request import ConversationText, RequestTemplate
 from airflow_provider_lamini.rows.screening import makes_blank
-from airflow_provider_lamini.rows.storage.temporary import path_of, temporary_file
+from airflow_provider_lamini.rows.storage.local import path_of, temporary_file
 from airflow_provider_lamini.wording import counted
 
 if TYPE_CHECKING:

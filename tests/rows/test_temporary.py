@@ -14,8 +14,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 from airflow_provider_lamini.rows.sources.function import FunctionInput
 from airflow_provider_lamini.rows.sources.source import open_source
 from airflow_provider_lamini.rows.storage import objects
+from airflow_provider_lamini.rows.storage.local import path_of, temporary_file
 from airflow_provider_lamini.rows.storage.objects import ObjectStore
-from airflow_provider_lamini.rows.storage.temporary import path_of, temporary_file
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -47,7 +47,7 @@ def test_a_killed_process_leaves_neither_its_dataset_nor_the_rows_of_a_function(
 @pytest.mark.parametrize("named", [False, True])
 def test_a_temporary_file_is_opened_again_by_its_path_until_it_is_closed(monkeypatch, tmp_path, named):
     if named:
-        monkeypatch.setattr("airflow_provider_lamini.rows.storage.temporary._OPEN_FILES", tmp_path / "none")
+        monkeypatch.setattr("airflow_provider_lamini.rows.storage.local._OPEN_FILES", tmp_path / "none")
     with temporary_file() as file:
         file.write(b"rows")
         file.flush()

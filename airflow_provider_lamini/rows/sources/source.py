@@ -24,7 +24,7 @@ from airflow_provider_lamini.rows.sources.projection import project_declared, pr
 from airflow_provider_lamini.rows.sources.read_once import ReadOnceInput
 from airflow_provider_lamini.rows.sources.records import PROMPT
 from airflow_provider_lamini.rows.sources.tables import is_table, repeated_columns, repeated_names, table_rows
-from airflow_provider_lamini.rows.storage.temporary import path_of, temporary_file
+from airflow_provider_lamini.rows.storage.local import path_of, temporary_file
 from airflow_provider_lamini.rows.storage.uris import redacted_uri, short_uri
 from airflow_provider_lamini.rows.values import is_path_object, kind
 from airflow_provider_lamini.wording import counted

@@ -1,4 +1,4 @@
-"""Files on this machine, or on a file system that it has mounted. Nothing here imports Airflow."""
+"""Files on this machine, temporary ones among them, or on a file system that it has mounted. Nothing here imports Airflow."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import io
 import os
 import re
 import stat
+import tempfile
 import time
 import uuid
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from airflow_provider_lamini.rows.errors import InputError
 from airflow_provider_lamini.rows.formats import PACKAGE
@@ -262,3 +263,25 @@ class _UnsizedFile(io.FileIO):
         if count is None:
             raise _not_regular(self._path)
         return count
+
+
+_OPEN_FILES = Path("/proc/self/fd")
+
+
+def temporary_file() -> BinaryIO:
+    """Create a temporary file for writing and reading; close it to remove it.
+
+    It has no name, so a killed process leaves nothing on the disk. Where the system cannot open such a file by a path, it
+    has a name until it is closed.
+    """
+    if _OPEN_FILES.is_dir():
+        return cast("BinaryIO", tempfile.TemporaryFile())
+    return cast("BinaryIO", tempfile.NamedTemporaryFile())
+
+
+def path_of(file: BinaryIO) -> Path:
+    """A path under which this process can open a temporary file again while it is open.
+
+    :param file: made by `temporary_file`; flush it first
+    """
+    return Path(file.name) if isinstance(file.name, str) else _OPEN_FILES / str(file.fileno())

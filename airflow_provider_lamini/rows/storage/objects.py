@@ -12,8 +12,8 @@ from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from airflow_provider_lamini.rows.storage.base import FileInfo
+from airflow_provider_lamini.rows.storage.local import path_of, temporary_file
 from airflow_provider_lamini.rows.storage.patterns import check_pattern
-from airflow_provider_lamini.rows.storage.temporary import path_of, temporary_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
