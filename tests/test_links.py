@@ -20,7 +20,7 @@ from airflow_provider_lamini.links import (
 from airflow_provider_lamini.operators.batch_inference import LaminiBatchInferenceOperator
 from airflow_provider_lamini.operators.results_to_table import ResultsToTableOperator
 from airflow_provider_lamini.operators.row_operator import RowOperator
-from airflow_provider_lamini.rows.storage.console import console_url
+from airflow_provider_lamini.runs.storage_links import console_url
 from airflow_provider_lamini.runs.task_record import KEY as RECORD
 from tests.bad_input.world import operator_classes
 from tests.support.platforms import engine, platform, shared_platform  # noqa: F401 - fixtures
