@@ -1,16 +1,23 @@
-"""The arguments that say which answers of a model count as outputs."""
+"""The arguments that say which answers of a model count as outputs, and what shape an output has."""
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Mapping
+from types import GenericAlias
 from typing import TYPE_CHECKING, cast
 
+from airflow_provider_lamini.api.output_types import check_output_type, json_schema
 from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.rows.answers import ACCEPTABLE, AnswerPolicy
+from airflow_provider_lamini.rows.errors import MissingExtraError
 from airflow_provider_lamini.rows.failures import FailureReason
-from airflow_provider_lamini.runs.arguments import flag, imported, one_of, shown
-from airflow_provider_lamini.runs.output_type import parse_output_type
+from airflow_provider_lamini.rows.output_shape import OutputShape, schema_validator
+from airflow_provider_lamini.runs.arguments import ModelClass, flag, imported, json_object, one_of, shown
 
 if TYPE_CHECKING:
+    from airflow_provider_lamini.api.call import Json
     from airflow_provider_lamini.rows.answers import Check
 
 
@@ -66,3 +73,217 @@ def _accepted(value: object) -> frozenset[FailureReason]:
             f"accept_answers must be a list of {', '.join(allowed)}, not {shown(value)}."
         )
     return frozenset(FailureReason(one_of("accept_answers", item, allowed)) for item in items)
+
+
+_LIST = re.compile(r"\s*list\s*\[\s*(str|int|float|bool)\s*\]\s*", re.IGNORECASE)
+_DOTTED = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*[.:][^\W\d]\w*")
+_SCALARS = ("str", "int", "float", "bool")
+_TYPE_NAMES = {
+    "string": "str",
+    "text": "str",
+    "integer": "int",
+    "number": "float",
+    "double": "float",
+    "boolean": "bool",
+    **{name: name for name in _SCALARS},
+    **{f"list[{name}]": name for name in _SCALARS},
+}
+"""Words that mean a type wherever they stand, unless somebody classifies types; and our names for these."""
+_SCHEMA_TYPES = frozenset({"object", "array", "string", "integer", "number", "boolean", "null"})
+_COMBINATORS = ("anyOf", "oneOf", "allOf")
+_SUPPORTED = "a mapping of fields such as {'answer': 'str'}, a JSON Schema, or a pydantic model"
+
+
+def parse_output_type(value: object, *, strict: object = False) -> OutputShape | None:
+    """Validate an operator's ``output_type``.
+
+    :param value: field names with ``str``, ``int``, ``float``, ``bool``, ``list[str]`` (or of another of these), or a
+        list of allowed values; or a JSON Schema of an object; or a pydantic model or its dotted path; ``None`` for text
+    :param strict: the operator's ``strict_output``
+    :raises InvalidArgumentError: if it is none of these
+    """
+    only_json = flag("strict_output", strict)
+    if isinstance(value, str) and _DOTTED.fullmatch(value.strip()):
+        value = imported("output_type", value)
+    if isinstance(value, ModelClass):
+        value = value.model
+    if isinstance(value, type):
+        return _of_model(value, strict=only_json)
+    found = json_object("output_type", _plain(value))
+    if found is None:
+        return None
+    if not _is_schema(found):
+        return OutputShape(schema=_of_fields(found), strict=only_json)
+    return OutputShape(schema=_checked_schema(_unwrapped(found)), strict=only_json)
+
+
+def _plain(value: object) -> object:
+    """A mapping whose fields may be Python types, such as ``list[str]``, with the names of these types."""
+    if not isinstance(value, Mapping):
+        return value
+    return {name: _type_name(kind) for name, kind in value.items()}
+
+
+def _type_name(kind: object) -> object:
+    if isinstance(kind, GenericAlias):
+        return str(kind)
+    if isinstance(kind, type):
+        return kind.__name__
+    return [_type_name(item) for item in kind] if isinstance(kind, list | tuple) else kind
+
+
+def _of_fields(fields: Mapping[str, Json]) -> dict[str, Json]:
+    """The JSON Schema of field names with types."""
+    lists = {name: match[1].lower() for name, kind in fields.items() if (match := _list_of(kind))}
+    for name, kind in fields.items():
+        _refuse_ambiguous(name, kind)
+    plain = {name: lists.get(name, kind) for name, kind in fields.items()}
+    try:
+        schema = json_schema(check_output_type(plain))
+    except ValueError as error:
+        raise InvalidArgumentError(str(error)) from error.__cause__
+    properties = schema["properties"]
+    assert isinstance(properties, dict)  # noqa: S101 - as json_schema makes it
+    for name in lists:
+        properties[name] = {"type": "array", "items": properties[name]}
+    return schema
+
+
+def _list_of(kind: Json) -> re.Match[str] | None:
+    return _LIST.fullmatch(kind) if isinstance(kind, str) else None
+
+
+def _refuse_ambiguous(name: str, kind: Json) -> None:
+    """Refuse a list of types, which would be read as a list of allowed words."""
+    if isinstance(kind, Mapping):
+        raise InvalidArgumentError(
+            f"output_type: {shown(name)} is a mapping. For nested objects pass a JSON Schema, which has 'type': 'object' and "
+            "'properties', or a pydantic model."
+        )
+    words = [item.strip().lower() for item in kind if isinstance(item, str)] if isinstance(kind, list) else []
+    types = [_TYPE_NAMES[word] for word in words if word in _TYPE_NAMES]
+    if not isinstance(kind, list) or not types or len(types) < len(kind):
+        return
+    if len(types) > 1:
+        types_text = ", ".join(words)
+        raise InvalidArgumentError(
+            f"output_type: {shown(name)} lists the types {types_text}. If one of several types is meant, pass a JSON Schema "
+            "with 'anyOf'; if the answer should be one of these words, pass a JSON Schema with 'enum'."
+        )
+    raise InvalidArgumentError(
+        f"output_type: {shown(name)} may mean a list of {types[0]} values, or the word {words[0]!r} as the only allowed "
+        f"value. For the list write 'list[{types[0]}]', for the word a JSON Schema with 'enum': [{words[0]!r}]."
+    )
+
+
+def _is_schema(value: Mapping[str, Json]) -> bool:
+    """Whether a mapping is a JSON Schema and not field names with types."""
+    if (
+        isinstance(value.get("json_schema"), Mapping)
+        or "$schema" in value
+        or "$ref" in value
+        or "$defs" in value
+    ):
+        return True
+    if any(isinstance(value.get(key), list) and _mappings(value[key]) for key in _COMBINATORS):
+        return True
+    if isinstance(value.get("properties"), Mapping) or isinstance(value.get("items"), Mapping):
+        return True
+    kind = value.get("type")
+    return isinstance(kind, str) and kind in _SCHEMA_TYPES
+
+
+def _mappings(items: Json) -> bool:
+    return isinstance(items, list) and bool(items) and all(isinstance(item, dict) for item in items)
+
+
+def _unwrapped(value: dict[str, Json]) -> dict[str, Json]:
+    """The schema in a ``response_format`` of OpenAI's API; any other schema as it is."""
+    for key in ("json_schema", "schema"):
+        inner = value.get(key)
+        if isinstance(inner, dict) and (key == "json_schema" or "properties" not in value):
+            value = inner
+    return value
+
+
+def _checked_schema(schema: dict[str, Json]) -> dict[str, Json]:
+    try:
+        validator = schema_validator(schema)
+    except MissingExtraError as error:
+        raise InvalidArgumentError(str(error)) from error.__cause__
+    from jsonschema.exceptions import SchemaError
+
+    try:
+        validator.check_schema(schema)
+    except SchemaError as error:
+        place = ".".join(map(str, error.absolute_path)) or "its root"
+        raise InvalidArgumentError(f"output_type is not a valid JSON Schema: see {place[:100]}.") from None
+    outside = next((reference for reference in _references(schema) if not _resolves(reference, schema)), None)
+    if outside is not None:
+        raise InvalidArgumentError(
+            f"output_type: the JSON Schema refers to {shown(outside)}, which it does not contain. Put it under '$defs'."
+        )
+    root = schema if "$ref" not in schema else _target(str(schema["$ref"]), schema)
+    if not isinstance(root, dict) or root.get("type") != "object":
+        raise InvalidArgumentError(
+            "output_type: the JSON Schema must describe an object ('type': 'object' at its root). Put a list or a value "
+            "into a property of one."
+        )
+    return schema
+
+
+def _references(schema: Json) -> list[str]:
+    if isinstance(schema, list):
+        return [reference for item in schema for reference in _references(item)]
+    if not isinstance(schema, dict):
+        return []
+    found = [schema["$ref"]] if isinstance(schema.get("$ref"), str) else []
+    return [*map(str, found), *(reference for item in schema.values() for reference in _references(item))]
+
+
+def _resolves(reference: str, schema: dict[str, Json]) -> bool:
+    return reference.startswith("#") and isinstance(_target(reference, schema), dict | bool)
+
+
+def _target(reference: str, schema: dict[str, Json]) -> Json:
+    found: Json = schema
+    for part in reference.removeprefix("#").split("/")[1:]:
+        key = part.replace("~1", "/").replace("~0", "~")
+        found = found.get(key) if isinstance(found, dict) else None
+    return found
+
+
+def _of_model(model: type, *, strict: bool) -> OutputShape:
+    from pydantic import BaseModel
+    from pydantic.errors import PydanticUserError
+
+    if not issubclass(model, BaseModel):
+        raise InvalidArgumentError(f"output_type is the class {model.__name__}: give {_SUPPORTED}.")
+    try:
+        schema = model.model_json_schema()
+    except PydanticUserError as error:
+        raise InvalidArgumentError(
+            f"output_type: {model.__name__} cannot be described as a JSON Schema: {str(error).splitlines()[0][:200]}"
+        ) from error
+    schema = json.loads(json.dumps(schema))
+    if not schema.get("properties") and "$ref" not in schema:
+        raise InvalidArgumentError(f"output_type: {model.__name__} has no fields.")
+    return OutputShape(schema=_closed(_checked_schema(schema)), model=model, strict=strict)
+
+
+def _closed(schema: Json) -> dict[str, Json]:
+    """A model's schema whose objects have no other fields: without that, a model may invent some until its limit."""
+    closed = _closed_part(schema)
+    assert isinstance(closed, dict)  # noqa: S101 - a schema is an object
+    return closed
+
+
+def _closed_part(schema: Json) -> Json:
+    if isinstance(schema, list):
+        return [_closed_part(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {key: _closed_part(item) for key, item in schema.items()}
+    if isinstance(schema.get("properties"), dict) and schema.get("type") == "object":
+        found.setdefault("additionalProperties", False)
+    return found

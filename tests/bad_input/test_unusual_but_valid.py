@@ -131,7 +131,7 @@ def test_a_number_as_input_is_one_text_for_operators_without_output(world):
 def test_an_output_type_can_be_json_text(world, operator, output_type):
     task = world.make(operator, {"output_type": output_type})
     if operator == "BatchInferenceOperator":
-        from airflow_provider_lamini.runs.output_type import parse_output_type
+        from airflow_provider_lamini.runs.answer_policy import parse_output_type
 
         assert parse_output_type(task.output_type) is not None
         return

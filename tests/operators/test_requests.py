@@ -14,7 +14,7 @@ from airflow_provider_lamini.exceptions import AnswerError, InvalidArgumentError
 from airflow_provider_lamini.operators.chat import LaminiChatOperator
 from airflow_provider_lamini.operators.completion import LaminiCompletionOperator
 from airflow_provider_lamini.operators.evaluate import LaminiEvaluateOperator
-from airflow_provider_lamini.runs.output_type import parse_output_type
+from airflow_provider_lamini.runs.answer_policy import parse_output_type
 from tests.support.platforms import posts
 from tests.support.tasks import WAITING, maker, run_to_end
 from tests.support.upstream import TEXT_MODEL, instance_of, text_for

@@ -26,7 +26,7 @@ from airflow_provider_lamini.rows.answers import (
 from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
 from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
 from airflow_provider_lamini.rows.output_shape import OutputShape
-from airflow_provider_lamini.runs.output_type import parse_output_type
+from airflow_provider_lamini.runs.answer_policy import parse_output_type
 
 KIND = {
     "mood": ["good", "bad"],
