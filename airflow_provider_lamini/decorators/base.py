@@ -10,7 +10,7 @@ from airflow.providers.common.compat.sdk import DecoratedOperator, context_merge
 
 from airflow_provider_lamini.compat import call_arguments
 from airflow_provider_lamini.operators.row_operator import RowOperator
-from airflow_provider_lamini.runs.shared_arguments import input_options
+from airflow_provider_lamini.runs.shared_arguments import input_options, required_input
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,7 +34,6 @@ class FunctionRows(DecoratedOperator, RowOperator):
     def rows_input(self, task: TaskRun) -> object:
         """What the function returns. It is called when rows are needed."""
         from airflow_provider_lamini.rows.sources.function import FunctionInput
-        from airflow_provider_lamini.runs.sql_input import required_input
 
         rows = FunctionInput(
             self.python_callable.__name__,

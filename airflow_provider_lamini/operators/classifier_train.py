@@ -13,6 +13,7 @@ from airflow_provider_lamini.runs.shared_arguments import (
     INPUT_FIELDS,
     bad_row_policy,
     input_options,
+    optional_input,
 )
 
 if TYPE_CHECKING:
@@ -146,7 +147,6 @@ class LaminiClassifierTrainOperator(JobOperator):
         """Validate the arguments, then return the job."""
         from airflow_provider_lamini.corpus.pairs import Columns
         from airflow_provider_lamini.runs.lamini.classifier import ClassifierRequest, ClassifierTraining
-        from airflow_provider_lamini.runs.sql_input import optional_input
         from airflow_provider_lamini.runs.submitted_job import SubmittedJob
 
         options = self.submission_options()

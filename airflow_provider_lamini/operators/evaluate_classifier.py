@@ -29,6 +29,7 @@ from airflow_provider_lamini.runs.shared_arguments import (
     bad_row_policy,
     input_options,
     paths_to_text,
+    required_input,
 )
 from airflow_provider_lamini.wording import counted
 
@@ -240,7 +241,6 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
         from airflow_provider_lamini.rows.sources.validation import check_input_apart
         from airflow_provider_lamini.rows.storage.folder import OutputFolder
         from airflow_provider_lamini.rows.values import digest
-        from airflow_provider_lamini.runs.sql_input import required_input
 
         source = open_source(
             required_input(self.input, self),

@@ -27,7 +27,12 @@ from airflow_provider_lamini.runs.arguments import (
     whole_number,
 )
 from airflow_provider_lamini.runs.outlets import publishes
-from airflow_provider_lamini.runs.shared_arguments import INPUT_FIELDS, bad_row_policy, input_options
+from airflow_provider_lamini.runs.shared_arguments import (
+    INPUT_FIELDS,
+    bad_row_policy,
+    input_options,
+    required_input,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -293,8 +298,6 @@ class RowOperator(BaseOperator):
         :param task: this try of the task
         :raises InvalidArgumentError: if there is none, or more than one
         """
-        from airflow_provider_lamini.runs.sql_input import required_input
-
         return required_input(self.input, self)
 
     def row_run_config(

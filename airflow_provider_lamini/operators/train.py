@@ -21,6 +21,7 @@ from airflow_provider_lamini.runs.shared_arguments import (
     INPUT_FIELDS,
     bad_row_policy,
     input_options,
+    optional_input,
 )
 
 if TYPE_CHECKING:
@@ -185,7 +186,6 @@ class LaminiTrainOperator(JobOperator):
         """Validate the arguments, then return the job."""
         from airflow_provider_lamini.platforms.lamini.api import training
         from airflow_provider_lamini.runs.lamini.tuning import Training, TuningRequest
-        from airflow_provider_lamini.runs.sql_input import optional_input
         from airflow_provider_lamini.runs.submitted_job import SubmittedJob
 
         options = self.submission_options()

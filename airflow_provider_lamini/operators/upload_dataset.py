@@ -18,6 +18,7 @@ from airflow_provider_lamini.runs.shared_arguments import (
     bad_row_policy,
     input_options,
     paths_to_text,
+    required_input,
 )
 
 if TYPE_CHECKING:
@@ -132,7 +133,6 @@ class LaminiUploadDatasetOperator(BaseOperator):
         from airflow_provider_lamini.corpus.pairs import Columns
         from airflow_provider_lamini.hooks.lamini import LaminiHook
         from airflow_provider_lamini.runs.lamini.dataset_upload import DatasetRequest, DatasetUpload
-        from airflow_provider_lamini.runs.sql_input import required_input
         from airflow_provider_lamini.runs.task import TaskRun
 
         paths_to_text(self)

@@ -14,6 +14,7 @@ from airflow_provider_lamini.runs.shared_arguments import (
     INPUT_FIELDS,
     bad_row_policy,
     input_options,
+    required_input,
 )
 
 if TYPE_CHECKING:
@@ -134,7 +135,6 @@ class EmissaryUploadDatasetOperator(JobOperator):
         """Validate the arguments, then return the upload."""
         from airflow_provider_lamini.corpus.pairs import Columns
         from airflow_provider_lamini.runs.emissary.dataset import DatasetRequest, DatasetUpload
-        from airflow_provider_lamini.runs.sql_input import required_input
         from airflow_provider_lamini.runs.submitted_job import SubmittedJob
 
         options = self.submission_options()
