@@ -80,11 +80,10 @@ def run_work(operator: WorkOperator[R], context: Context, event: JobEvent | None
     :return: what the task returns
     :raises TaskDeferred: if the operator is deferrable and has to wait
     """
-    from airflow_provider_lamini.runs.argument_errors import as_argument_errors
-    from airflow_provider_lamini.runs.job_errors import tell_of_jobs
     from airflow_provider_lamini.runs.outcome import Done
     from airflow_provider_lamini.runs.shared_arguments import paths_to_text
     from airflow_provider_lamini.runs.task import TaskRun
+    from airflow_provider_lamini.runs.task_errors import as_argument_errors, tell_of_jobs
 
     paths_to_text(operator)
     options = wait_options(operator)

@@ -11,7 +11,6 @@ from airflow_provider_lamini.links import ReportLink, ResultsLink
 from airflow_provider_lamini.operators.base import COLOR
 from airflow_provider_lamini.operators.lineage import records_lineage, reports_lineage
 from airflow_provider_lamini.operators.templates import renders_only_templates
-from airflow_provider_lamini.runs.argument_errors import as_argument_errors
 from airflow_provider_lamini.runs.arguments import (
     check_output,
     flag,
@@ -31,6 +30,7 @@ from airflow_provider_lamini.runs.shared_arguments import (
     paths_to_text,
     required_input,
 )
+from airflow_provider_lamini.runs.task_errors import as_argument_errors
 from airflow_provider_lamini.wording import counted
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from airflow_provider_lamini.links import ResultsLink
 from airflow_provider_lamini.operators.base import COLOR
 from airflow_provider_lamini.operators.lineage import records_lineage, reports_lineage
 from airflow_provider_lamini.operators.templates import renders_only_templates
-from airflow_provider_lamini.runs.argument_errors import as_argument_errors
 from airflow_provider_lamini.runs.arguments import flag, one_of, optional_name, plain_name, text, whole_number
 from airflow_provider_lamini.runs.outlets import publishes
+from airflow_provider_lamini.runs.task_errors import as_argument_errors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,7 +9,6 @@ from airflow.providers.common.compat.sdk import BaseOperator
 from airflow_provider_lamini.operators.base import COLOR
 from airflow_provider_lamini.operators.lineage import records_lineage, reports_lineage
 from airflow_provider_lamini.operators.templates import renders_only_templates
-from airflow_provider_lamini.runs.argument_errors import as_argument_errors
 from airflow_provider_lamini.runs.arguments import flag, folder, optional_name, plain_name
 from airflow_provider_lamini.runs.outlets import publishes
 from airflow_provider_lamini.runs.shared_arguments import (
@@ -20,6 +19,7 @@ from airflow_provider_lamini.runs.shared_arguments import (
     paths_to_text,
     required_input,
 )
+from airflow_provider_lamini.runs.task_errors import as_argument_errors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -18,7 +18,6 @@ from airflow_provider_lamini.exceptions import InvalidArgumentError, JobLostErro
 from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.rows.errors import FolderBusyError
 from airflow_provider_lamini.rows.values import digest
-from airflow_provider_lamini.runs.job_errors import cancelled_with_previous_try, job_error
 from airflow_provider_lamini.runs.job_spec import Accept, Fail, OrphanSearch, Resume, SubmitAgain
 from airflow_provider_lamini.runs.outcome import Done, WaitFor
 from airflow_provider_lamini.runs.recording import left_job_id, record_job_id
@@ -28,6 +27,7 @@ from airflow_provider_lamini.runs.submission_record import (
     UnreadableRecordError,
     record_store,
 )
+from airflow_provider_lamini.runs.task_errors import cancelled_with_previous_try, job_error
 from airflow_provider_lamini.wording import duration
 
 if TYPE_CHECKING:

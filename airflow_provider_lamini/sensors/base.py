@@ -174,7 +174,7 @@ class JobSensor(BaseSensorOperator):
 
     def _result(self, kind: JobKind, job_id: str, status: EndedJob | JobStatus) -> dict[str, object]:
         from airflow_provider_lamini.jobs.state import JobState
-        from airflow_provider_lamini.runs.job_errors import job_error
+        from airflow_provider_lamini.runs.task_errors import job_error
 
         accepted = status.state is JobState.PARTLY_SUCCEEDED and flag("accept_partial", self.accept_partial)
         if status.state is not JobState.SUCCEEDED and not accepted:

@@ -8,8 +8,8 @@ from airflow_provider_lamini.api.errors import JobNotFoundError
 from airflow_provider_lamini.exceptions import JobLostError
 from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.platforms.lamini.kinds import MEMORY_RAG
-from airflow_provider_lamini.runs.job_errors import job_error
 from airflow_provider_lamini.runs.outcome import Done, WaitFor
+from airflow_provider_lamini.runs.task_errors import job_error
 
 if TYPE_CHECKING:
     from airflow_provider_lamini.jobs.event import EndedJob, JobEvent
