@@ -7,8 +7,8 @@ import json
 import pytest
 from airflow.providers.common.compat.sdk import Asset
 
-from airflow_provider_lamini.runs.asset_events import event_extra
 from airflow_provider_lamini.runs.lineage import TaskLineage
+from airflow_provider_lamini.runs.outlets import event_extra
 from tests.bad_input.world import operator_classes
 from tests.support.tasks import TI, outlet_events
 
