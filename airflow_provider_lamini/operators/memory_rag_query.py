@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.platforms.lamini.endpoints import RagQuery
     from airflow_provider_lamini.rows.answers import RowResult
     from airflow_provider_lamini.rows.output.manifest import Manifest
-    from airflow_provider_lamini.runs.lamini.index_query import QueryReadyIndex
+    from airflow_provider_lamini.runs.lamini.memory_rag import QueryReadyIndex
     from airflow_provider_lamini.runs.row_run import InlineRun, RowRun
     from airflow_provider_lamini.runs.task import TaskRun
 
@@ -120,7 +120,7 @@ class LaminiMemoryRagQueryOperator(RowOperator):
         """Validate the arguments, then return the run."""
         from airflow_provider_lamini.platforms.lamini.endpoints import RagQuery
         from airflow_provider_lamini.runs.answer_policy import parse_answer_policy
-        from airflow_provider_lamini.runs.lamini.index_query import QueryReadyIndex
+        from airflow_provider_lamini.runs.lamini.memory_rag import QueryReadyIndex
 
         if self.reuse_from not in (None, "", "None"):
             raise InvalidArgumentError(
