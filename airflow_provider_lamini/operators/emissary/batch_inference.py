@@ -238,7 +238,7 @@ class EmissaryBatchInferenceOperator(RowOperator):
         """The endpoint that generates texts, what makes its prompts or requests, and its options as plain values."""
         from airflow_provider_lamini.platforms.emissary.endpoints import Chat, Completions
         from airflow_provider_lamini.rows.row_request import RequestTemplate
-        from airflow_provider_lamini.runs.emissary.generation import FORMS, parse_generation
+        from airflow_provider_lamini.runs.emissary.arguments import FORMS, parse_generation
         from airflow_provider_lamini.runs.row_requests import parse_requests
 
         if name != "chat" and self.system is not None:
