@@ -64,7 +64,7 @@ class EmissaryUndeployOperator(BaseOperator):
     @publishes
     def execute(self, context: Context) -> dict[str, object]:
         """Remove the deployment, if it is there."""
-        from airflow_provider_lamini.runs.emissary.undeploy import undeploy, undeploy_from_engine
+        from airflow_provider_lamini.runs.emissary.projects import undeploy, undeploy_from_engine
 
         del context
         name = plain_name("model_name", self.model_name)
@@ -108,21 +108,14 @@ class EmissaryDeleteOperator(BaseOperator):
     @publishes
     def execute(self, context: Context) -> dict[str, object]:
         """Delete it, if it is there."""
-        from airflow_provider_lamini.platforms.emissary.api import datasets, deployments, engines, training
         from airflow_provider_lamini.runs.emissary.arguments import job_reference
-        from airflow_provider_lamini.runs.emissary.projects import delete
+        from airflow_provider_lamini.runs.emissary.projects import delete_job
 
         del context
         kind = one_of("kind", self.kind, KINDS)
         job_id = (
             identifier("job_id", self.job_id) if kind == "engine" else job_reference("job_id", self.job_id)
         )
-        call = {
-            "deployment": deployments.delete,
-            "training": training.delete,
-            "dataset": datasets.delete,
-        }
-        request = engines.delete(job_id) if kind == "engine" else call[kind](*job_id.split("/"))
         with emissary_hook(self.emissary_conn_id) as hook:
-            deleted = delete(hook, request, f"{kind} {job_id}", self.log)
+            deleted = delete_job(hook, kind, job_id, self.log)
         return {"job_id": job_id, "kind": kind, "deleted": deleted}

@@ -1,17 +1,27 @@
-"""Projects: finding one by its name or creating it, and deleting it."""
+"""Projects: finding one or creating it, and deleting it or what it holds; what is gone already is no error."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_provider_lamini.api.errors import NotFoundError
+from airflow_provider_lamini.api.errors import BadRequestError, NotFoundError
 from airflow_provider_lamini.exceptions import InvalidArgumentError
-from airflow_provider_lamini.platforms.emissary.api import models, projects
+from airflow_provider_lamini.platforms.emissary.api import (
+    datasets,
+    deployments,
+    engines,
+    models,
+    projects,
+    training,
+)
 from airflow_provider_lamini.wording import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from airflow_provider_lamini.api.call import Call
     from airflow_provider_lamini.hooks.emissary import EmissaryHook
+    from airflow_provider_lamini.platforms.emissary.api.deployments import DeploymentSummary
     from airflow_provider_lamini.runs.outcome import Log
 
 
@@ -82,6 +92,24 @@ def delete(hook: EmissaryHook, call: Call[None], name: str, log: Log) -> bool:
     return True
 
 
+def delete_job(hook: EmissaryHook, kind: str, job_id: str, log: Log) -> bool:
+    """Delete a deployment, a training job, a dataset or an engine; it may be gone already.
+
+    :param hook: the hook
+    :param kind: ``deployment``, ``training``, ``dataset`` or ``engine``
+    :param job_id: ``project/id``, or an engine's id
+    :param log: the task's log
+    :return: whether it was deleted; false if it was already gone
+    """
+    deletes: dict[str, Callable[..., Call[None]]] = {
+        "deployment": deployments.delete,
+        "training": training.delete,
+        "dataset": datasets.delete,
+        "engine": engines.delete,
+    }
+    return delete(hook, deletes[kind](*job_id.split("/")), f"{kind} {job_id}", log)
+
+
 def check_address(hook: EmissaryHook) -> None:
     """Check that a 404 means that something is gone, not that the connection's address is wrong.
 
@@ -89,3 +117,63 @@ def check_address(hook: EmissaryHook) -> None:
     :raises NotFoundError: if there is no Emissary API at that address
     """
     hook.send(models.list_all())
+
+
+def undeploy(hook: EmissaryHook, project_id: str, name: str, log: Log) -> list[str]:
+    """Delete all deployments of a project that have a name.
+
+    :param hook: the hook
+    :param project_id: the project
+    :param name: the deployments' name
+    :param log: the task's log
+    :return: the ids of the deleted ones; empty if there was none
+    """
+    try:
+        found = _named(hook.send(deployments.list_all(project_id)), name)
+    except NotFoundError:
+        check_address(hook)
+        found = []
+    if not found:
+        log.info("There is no deployment %s in project %s: it is already gone.", name, project_id)
+    return [
+        deployment_id
+        for deployment_id in found
+        if delete(
+            hook, deployments.delete(project_id, deployment_id), f"deployment {name} ({deployment_id})", log
+        )
+    ]
+
+
+def undeploy_from_engine(hook: EmissaryHook, engine_id: str, name: str, log: Log) -> list[str]:
+    """Remove a deployment from an engine.
+
+    :param hook: the hook
+    :param engine_id: the engine
+    :param name: the deployment's name
+    :param log: the task's log
+    :return: the id of the removed one; empty if there was none
+    """
+    found = _on_engine(hook, engine_id, name)
+    if not found:
+        log.info("There is no deployment %s on engine %s: it is already gone.", name, engine_id)
+        return []
+    try:
+        hook.send(engines.undeploy(engine_id, deployment_name=name))
+    except BadRequestError:
+        # The platform refuses it also if somebody else has just removed it.
+        if _on_engine(hook, engine_id, name):
+            raise
+    log.info("Removed deployment %s from engine %s.", name, engine_id)
+    return found
+
+
+def _on_engine(hook: EmissaryHook, engine_id: str, name: str) -> list[str]:
+    try:
+        return _named(hook.send(engines.engine(engine_id)).deployments, name)
+    except NotFoundError:
+        check_address(hook)
+        return []
+
+
+def _named(found: Sequence[DeploymentSummary], name: str) -> list[str]:
+    return [deployment.id for deployment in found if deployment.name == name]
