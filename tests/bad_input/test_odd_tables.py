@@ -117,3 +117,18 @@ def test_a_field_of_a_struct_whose_name_two_columns_have_is_refused(world):
     struct = pa.array([{"name": "a"}])
     with pytest.raises(InvalidArgumentError, match="more than one column 'v'"):
         prompts(world, write(world, pa.table([struct, struct], ["v", "v"])), prompt="{v.name}")
+
+
+def test_pages_of_tables_may_have_other_columns(world):
+    pages = [pd.DataFrame({"prompt": ["a"], "id": [1]}), pa.table({"prompt": ["b"]}), pd.DataFrame()]
+    assert prompts(world, pages, passthrough=["id"]) == ["a", "b"]
+    assert [row["id"] for row in rows_in(world.folder / "out")] == [1, None]
+
+
+@pytest.mark.parametrize("pages", [1, 2])
+def test_a_repeated_column_of_a_page_is_refused_only_if_it_is_used(world, pages):
+    table = pd.DataFrame([[1, 2, "a"]], columns=["id", "id", "prompt"])
+    tables = [table, table.iloc[:, 1:]][:pages]
+    with pytest.raises(InvalidArgumentError, match="more than one column 'id'"):
+        prompts(world, tables, passthrough=["id"])
+    assert prompts(world, tables) == ["a"] * pages

@@ -15,6 +15,7 @@ from airflow_provider_lamini import decorators
 from airflow_provider_lamini.decorators import task
 from airflow_provider_lamini.exceptions import InvalidArgumentError, TooManyFailedRowsError
 from airflow_provider_lamini.get_provider_info import get_provider_info
+from airflow_provider_lamini.results import read_outputs
 from tests.support.platforms import posts, submissions
 from tests.support.tasks import TI, WAITING, begin, resume, run_to_end
 from tests.support.upstream import TEXT_MODEL, text_for, vector_for
@@ -161,6 +162,15 @@ def test_a_function_that_returns_no_rows_is_refused(batch, platform, value, mess
     with pytest.raises(InvalidArgumentError, match=message):
         run_to_end(batch(lambda: value))
     assert posts(platform) == {}
+
+
+@pytest.mark.usefixtures("platform")
+def test_a_function_may_yield_tables(batch, out):
+    """As pandas reads a large file in pieces."""
+    pandas = pytest.importorskip("pandas")
+    tables = [pandas.DataFrame({"prompt": ["a b"], "id": [1]}), pandas.DataFrame({"prompt": ["c d", "e f"]})]
+    run_to_end(batch(lambda: iter(tables)))
+    assert [row["output"] for row in read_outputs(str(out))] == ["b a", "d c", "f e"]
 
 
 def test_the_function_may_skip_its_task(batch, platform):

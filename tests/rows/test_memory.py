@@ -121,17 +121,35 @@ def read_table(table) -> int:
     return summary.total_rows
 
 
+PAGES = {
+    "one table": lambda table: table,
+    "pages": lambda table: [
+        [],
+        table[:0],
+        *(table[begin : begin + 700] for begin in range(0, len(table), 700)),
+    ],
+}
+
+
+@pytest.mark.parametrize("pages", PAGES)
 @pytest.mark.parametrize("library", TABLES)
-def test_rows_of_a_table_are_made_in_batches(library):
+def test_rows_of_a_table_are_made_in_batches(library, pages):
     peaks = []
     for count in (10, 2_000, 10_000):  # the first time, the library loads what it needs
         columns = {"id": list(range(count)), "text": [f"a text {number}" for number in range(count)]}
-        table = TABLES[library](columns)
+        table = PAGES[pages](TABLES[library](columns))
         tracemalloc.start()
         assert read_table(table) == count
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[2] <= peaks[1] * 1.5, f"bytes for {library}: {peaks}"
+
+
+def test_batches_of_arrow_and_the_list_of_their_rows_are_the_same_input():
+    rows = [{"id": number, "text": f"a text {number}"} for number in range(3000)]
+    batches = pytest.importorskip("pyarrow").Table.from_pylist(rows).to_batches(max_chunksize=999)
+    assert open_source(batches).version() == open_source(rows).version()
+    assert [found.row for found in open_source(batches).read(Cursor(998))] == rows[998:]
 
 
 def test_a_table_and_the_list_of_its_rows_are_the_same_input():

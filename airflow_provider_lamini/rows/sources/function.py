@@ -92,7 +92,7 @@ class FunctionInput(ReadOnceInput):
                 f"The function {self._name} returned {a_type(value)}. Return a list of prompts or rows, or yield them."
             )
         if not isinstance(value, Sequence):
-            return iter(value), self._columns
+            return _without_tables(value), self._columns
         items, columns, _ = flatten(value, self._columns)
         return iter(items), columns
 
@@ -109,6 +109,15 @@ class FunctionInput(ReadOnceInput):
             if part is None:
                 raise
             return part[0]
+
+
+def _without_tables(items: Iterable[object]) -> Iterator[object]:
+    """Items that a function yields one by one; each table among them as its rows."""
+    for item in items:
+        if is_table(item):
+            yield from table_rows(item)
+        else:
+            yield item
 
 
 def _plain(item: object) -> object:

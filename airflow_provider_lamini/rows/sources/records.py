@@ -7,7 +7,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any, cast
 
 from airflow_provider_lamini.rows.errors import InputError
-from airflow_provider_lamini.rows.sources.tables import is_table, table_rows
+from airflow_provider_lamini.rows.sources.tables import is_sliced, is_table, join_tables, table_rows
 from airflow_provider_lamini.rows.values import kind
 from airflow_provider_lamini.wording import counted
 
@@ -84,16 +84,25 @@ def flatten(
         if columns is not None:
             return items, columns, ""
         _check_unambiguous(items)
-    joined: list[object] = []
+    found: list[Sequence[object]] = []
     for page in items:
-        found, page_names = _rows_of_page(page)
+        page_rows, page_names = _rows_of_page(page)
         if columns is not None and page_names not in (None, list(columns)):
             raise InputError(
                 "The input is a list of results with different columns. Pass one of them, or rows as mappings."
             )
         columns = columns or page_names
-        joined += found
-    return joined, columns, f"joined {counted(len(items), 'list')} of rows"
+        found.append(page_rows)
+    return _joined(found), columns, f"joined {counted(len(items), 'list')} of rows"
+
+
+def _joined(pages: Sequence[Sequence[object]]) -> Sequence[object]:
+    """The rows of all pages. Those of tables are not made before they are read."""
+    pages = [page for page in pages if len(page)]
+    tables = [page for page in pages if is_sliced(page)]
+    if tables and len(tables) == len(pages):
+        return join_tables(tables)
+    return [row for page in pages for row in page]
 
 
 def _rows_of_page(page: Any) -> tuple[Sequence[object], list[str] | None]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard, cast, overload
 
 from airflow_provider_lamini.rows.errors import ColumnError, InputError
@@ -59,6 +61,27 @@ def table_rows(value: object) -> Sequence[object]:
         if hasattr(table, method):
             return list(map(_without_nan, getattr(table, method)()))
     raise InputError(f"The input is of type {type(value).__name__}, which has no rows.")
+
+
+def join_tables(tables: Sequence[_Slices]) -> _Slices:
+    """The rows of several tables as those of one, in their order, converted when they are read.
+
+    :param tables: what `table_rows` has returned for each
+    """
+    ends = list(accumulate(map(len, tables)))
+
+    def rows(begin: int, end: int) -> list[object]:
+        found: list[object] = []
+        for number in range(bisect_right(ends, begin), len(tables)):
+            first = ends[number] - len(tables[number])
+            if first >= end:
+                break
+            found += tables[number].make(max(0, begin - first), min(end, ends[number]) - first)
+        return found
+
+    repeated = dict.fromkeys(name for table in tables for name in table.repeated)
+    columns = dict.fromkeys(name for table in tables for name in table.columns if name not in repeated)
+    return _Slices(ends[-1], rows, list(columns), list(repeated))
 
 
 def repeated_names(names: Sequence[str]) -> list[str]:
@@ -269,9 +292,15 @@ class _Slices(Sequence[object]):
 
     _SIZE = 1024
 
-    def __init__(self, count: int, make: Any, columns: Sequence[str], repeated: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        count: int,
+        make: Callable[[int, int], Sequence[object]],
+        columns: Sequence[str],
+        repeated: Sequence[str] = (),
+    ) -> None:
         self._count = count
-        self._make = make
+        self.make = make
         self.columns = columns
         self.repeated = repeated
 
@@ -297,7 +326,7 @@ class _Slices(Sequence[object]):
 
     def _rows(self, begin: int, end: int) -> Sequence[object]:
         try:
-            return cast("Sequence[object]", self._make(begin, end))
+            return self.make(begin, end)
         except (ValueError, OverflowError) as error:
             raise InputError(
                 f"The table has a value in rows {begin} to {end - 1} that Python does not have, such as a date after the year "
