@@ -68,7 +68,7 @@ class TooManyFailedRowsError(AirflowException):
 
 
 class BudgetExceededError(AirflowException):
-    """The run has used more tokens than ``max_total_tokens``. What is done is kept; a larger limit continues the run."""
+    """The run has used ``max_total_tokens``, or no tokens are counted. What is done is kept; a larger limit continues it."""
 
 
 class AnswerError(AirflowException):

@@ -338,7 +338,8 @@ class OpenRun:
         """Compare the failed rows so far with the limit.
 
         :raises TooManyFailedRowsError: if more rows have failed than may
-        :raises BudgetExceededError: if rows are left, and more tokens were used than may be
+        :raises BudgetExceededError: if rows are left, and more tokens were used than may be; or if the platform does not say
+            how many were used
         """
         ledger = self.ledger
         if not self.too_many_failed(ledger.totals):
@@ -355,16 +356,16 @@ class OpenRun:
 
     def _check_tokens(self) -> None:
         limit, sums = self._config.budget.tokens, self.ledger.totals.sums
-        if limit is None or self.ledger.finished or not self.ledger.totals.ok:
+        if limit is None or not self.ledger.totals.ok:
             return
         used = sums.get("total_tokens")
         done, total = self.ledger.totals.rows, self.ledger.header.total_rows
-        if used is None and self.ledger.totals.reused < self.ledger.totals.ok:
+        if not used and self.ledger.totals.reused < self.ledger.totals.ok:
             raise BudgetExceededError(
                 f"max_total_tokens cannot be kept: this endpoint reports no tokens. {done} of {total} rows are done and "
-                "kept. Remove max_total_tokens, perhaps for max_input_chars, and clear the task."
+                f"kept in {self.folder}. Remove max_total_tokens, perhaps for max_input_chars, and clear the task."
             )
-        if used is not None and used >= limit:
+        if used is not None and used >= limit and not self.ledger.finished:
             raise BudgetExceededError(
                 f"The run has used {used:.0f} tokens, and max_total_tokens allows {limit}. {done} of {total} rows are done "
                 f"and kept in {self.folder}. To send the others, raise max_total_tokens and clear the task."

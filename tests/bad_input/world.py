@@ -40,6 +40,8 @@ class StrictPlatform(KnowledgePlatform):
     def __init__(self) -> None:
         super().__init__()
         self.batches: dict[str, list[str]] = {}
+        self.usage: dict[str, int] | None = None
+        """The tokens that a chat reports for each answer."""
         self.reset()
 
     def reset(self) -> None:
@@ -48,6 +50,7 @@ class StrictPlatform(KnowledgePlatform):
             items.clear()
         self.request_counts.clear()
         self.bodies.clear()
+        self.usage = None
         self.jobs["1"] = Job(1, {}, ["COMPLETED"])
         self.indexes["1"] = Scripted(("COMPLETED",))
         self.downloads = {"m": ["available"]}
@@ -100,7 +103,8 @@ class StrictPlatform(KnowledgePlatform):
     def _chat(self, body: dict[str, Any]) -> dict[str, Any]:
         text = body["messages"][-1]["content"]
         message = {"role": "assistant", "content": text}
-        return {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+        usage = {} if self.usage is None else {"usage": self.usage}
+        return {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}], **usage}
 
 
 def _as_list(prompt: str | list[str]) -> list[str]:
