@@ -27,7 +27,7 @@ from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
 from airflow_provider_lamini.rows.prompt import PromptTemplate
 from airflow_provider_lamini.rows.row_request import ConversationText, RequestTemplate
 from airflow_provider_lamini.rows.screening import makes_blank
-from airflow_provider_lamini.rows.storage.local import path_of, temporary_file
+from airflow_provider_lamini.rows.storage.local import TemporaryFile
 from airflow_provider_lamini.wording import counted
 
 if TYPE_CHECKING:
@@ -196,21 +196,20 @@ def dataset_file(
     :raises InputError: if the input has no rows, or cannot be read
     :raises ColumnError: if a file lacks a column
     """
-    with temporary_file() as file:
+    with TemporaryFile() as file:
         rows, encoder = 0, msgspec.json.Encoder()
         reader = PairReader(source, columns, policy)
         for pairs in reader.read():
             rows += len(pairs)
             lines = pairs if fields == Pair.__struct_fields__ else [_named(pair, fields) for pair in pairs]
             file.write(encoder.encode_lines(lines))
-        file.flush()
-        path = path_of(file)
+        path = file.path()
 
         def reopen() -> BinaryIO:
             return path.open("rb")
 
         part = FilePart("dataset.jsonl", reopen, "application/jsonl")
-        yield Dataset(part, rows, file.tell(), reader.bad, reader.describe())
+        yield Dataset(part, rows, file.size(), reader.bad, reader.describe())
 
 
 def _named(pair: Pair, fields: tuple[str, str]) -> dict[str, str]:

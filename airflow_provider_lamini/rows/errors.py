@@ -181,6 +181,10 @@ _PASSING_CODES = frozenset(
 """Codes of object stores for a refusal of credentials that are renewed, or of a clock that is corrected."""
 
 
+class TemporaryDiskError(StoreRefusedError):
+    """The disk for temporary files on the worker is full, or cannot be used."""
+
+
 class InputMissingError(InputError):
     """A file of the input does not exist, or no file matches it."""
 

@@ -24,7 +24,7 @@ from airflow_provider_lamini.rows.sources.projection import project_declared, pr
 from airflow_provider_lamini.rows.sources.read_once import ReadOnceInput
 from airflow_provider_lamini.rows.sources.records import PROMPT
 from airflow_provider_lamini.rows.sources.tables import is_table, repeated_columns, repeated_names, table_rows
-from airflow_provider_lamini.rows.storage.local import path_of, temporary_file
+from airflow_provider_lamini.rows.storage.local import TemporaryFile
 from airflow_provider_lamini.rows.storage.uris import redacted_uri, short_uri
 from airflow_provider_lamini.rows.values import is_path_object, kind
 from airflow_provider_lamini.wording import counted
@@ -457,12 +457,11 @@ def _open_once(given: ReadOnceInput, *, keep_bad: bool) -> Source:
     """Rows that are read once, in a temporary file that is closed with the source."""
     digest = hashlib.blake2b(digest_size=16)
     with ExitStack() as stack:
-        file = stack.enter_context(temporary_file())
+        file = stack.enter_context(TemporaryFile())
         for block in given.read_lines(keep_bad=keep_bad):
             digest.update(block)
             file.write(block)
-        file.flush()
-        source = FileSource([str(path_of(file))], options=InputOptions(format="jsonl"), keep_bad=keep_bad)
+        source = FileSource([str(file.path())], options=InputOptions(format="jsonl"), keep_bad=keep_bad)
         weakref.finalize(source, stack.pop_all().close)
     source.entitle(str(given))
     source.identity = digest.hexdigest()

@@ -17,7 +17,7 @@ from airflow_provider_lamini.rows.errors import (
     StoreRefusedError,
 )
 from airflow_provider_lamini.rows.storage.base import BusyError
-from airflow_provider_lamini.rows.storage.local import LocalStore
+from airflow_provider_lamini.rows.storage.local import FULL, LocalStore
 from airflow_provider_lamini.rows.storage.locate import locate
 from airflow_provider_lamini.rows.storage.uris import SCHEME, redacted_uri, without_password
 from airflow_provider_lamini.rows.values import kind
@@ -36,7 +36,6 @@ _STALE_SECONDS = 3600.0
 _LOCK_TIMEOUT = 600.0
 _WHAT_TO_DO = "Pass a folder that Airflow's workers can write to."
 _PROBE = "_probe"
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 _AT_ONCE = 8
 
 
@@ -332,7 +331,7 @@ class OutputFolder:
             return OutputRefusedError.of(
                 f"{self} is on a file system that is read-only. {_WHAT_TO_DO}", error
             )
-        if error.errno not in _FULL:
+        if error.errno not in FULL:
             return None
         refused = OutputRefusedError.of(
             f"The disk of {self} is full. Free space there, or raise the quota.", error

@@ -12,9 +12,9 @@ import time
 import uuid
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO
 
-from airflow_provider_lamini.rows.errors import InputError
+from airflow_provider_lamini.rows.errors import InputError, TemporaryDiskError
 from airflow_provider_lamini.rows.formats import PACKAGE
 from airflow_provider_lamini.rows.storage.base import BusyError, FileInfo
 from airflow_provider_lamini.rows.storage.patterns import check_pattern
@@ -22,11 +22,14 @@ from airflow_provider_lamini.rows.storage.uris import short_uri
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from typing import Self
 
     from _typeshed import WriteableBuffer
 
 _TEMPORARY_SUFFIX = f".{PACKAGE}-tmp"
 _TEMPORARY = re.compile(rf"\.[A-Za-z0-9._-]+\.[0-9a-f]{{16}}{re.escape(_TEMPORARY_SUFFIX)}")
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Errors of a full disk, or of a used up quota."""
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
 _FIRST_LOCK_PAUSE = 0.001
 _MAX_LOCK_PAUSE = 0.25
@@ -268,20 +271,66 @@ class _UnsizedFile(io.FileIO):
 _OPEN_FILES = Path("/proc/self/fd")
 
 
-def temporary_file() -> BinaryIO:
-    """Create a temporary file for writing and reading; close it to remove it.
+class TemporaryFile:
+    """A temporary file for writing, and for reading by its path; close it to remove it.
 
     It has no name, so a killed process leaves nothing on the disk. Where the system cannot open such a file by a path, it
     has a name until it is closed.
+
+    :raises TemporaryDiskError: if it cannot be created; also where it is written and closed
     """
-    if _OPEN_FILES.is_dir():
-        return cast("BinaryIO", tempfile.TemporaryFile())
-    return cast("BinaryIO", tempfile.NamedTemporaryFile())
+
+    def __init__(self) -> None:
+        with _named_errors():
+            self._file = (
+                tempfile.TemporaryFile() if _OPEN_FILES.is_dir() else tempfile.NamedTemporaryFile()  # noqa: SIM115
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def write(self, data: bytes) -> None:
+        """Write at the end."""
+        with _named_errors():
+            self._file.write(data)
+
+    def path(self) -> Path:
+        """A path under which this process can read what was written, while the file is open."""
+        with _named_errors():
+            self._file.flush()
+        return (
+            Path(self._file.name)
+            if isinstance(self._file.name, str)
+            else _OPEN_FILES / str(self._file.fileno())
+        )
+
+    def size(self) -> int:
+        """Number of bytes that were written."""
+        return self._file.tell()
+
+    def close(self) -> None:
+        """Remove the file."""
+        with _named_errors():
+            self._file.close()
 
 
-def path_of(file: BinaryIO) -> Path:
-    """A path under which this process can open a temporary file again while it is open.
+@contextmanager
+def _named_errors() -> Iterator[None]:
+    """Say where temporary files are, which the error of a disk does not.
 
-    :param file: made by `temporary_file`; flush it first
+    :raises TemporaryDiskError: instead of an ``OSError``
     """
-    return Path(file.name) if isinstance(file.name, str) else _OPEN_FILES / str(file.fileno())
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in FULL
+        reason = "is full. Free space" if full else f"cannot be used ({error.strerror}). Correct that"
+        refused = TemporaryDiskError(
+            f"The worker's disk for temporary files ({tempfile.tempdir or 'TMPDIR'}) {reason}, or set TMPDIR on the worker to a "
+            "folder on another disk."
+        )
+        refused.may_pass = True
+        raise refused from error

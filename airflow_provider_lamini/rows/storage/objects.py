@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import io
 import math
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from inspect import Parameter, signature
+from itertools import chain
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from airflow_provider_lamini.rows.storage.base import FileInfo
-from airflow_provider_lamini.rows.storage.local import path_of, temporary_file
+from airflow_provider_lamini.rows.storage.local import TemporaryFile
 from airflow_provider_lamini.rows.storage.patterns import check_pattern
 
 if TYPE_CHECKING:
@@ -173,18 +173,20 @@ class ObjectStore:
             self._files.pipe_file(path, data)
             return
         # If a later block failed, an upload in blocks would leave a part of the file: collect all blocks first.
-        with tempfile.SpooledTemporaryFile(max_size=_SPOOL) as spool:
-            spool.writelines(data)
-            size = spool.tell()
-            spool.seek(0)
-            if size <= _SPOOL:
-                self._files.pipe_file(path, spool.read())
-                return
-            with temporary_file() as file:
-                while block := spool.read(_BLOCK):
-                    file.write(block)
-                file.flush()
-                self._files.put_file(str(path_of(file)), path)
+        blocks: list[bytes] = []
+        size, remaining = 0, iter(data)
+        for block in remaining:
+            blocks.append(block)
+            size += len(block)
+            if size > _SPOOL:
+                break
+        else:
+            self._files.pipe_file(path, b"".join(blocks))
+            return
+        with TemporaryFile() as file:
+            for block in chain(blocks, remaining):
+                file.write(block)
+            self._files.put_file(str(file.path()), path)
 
     def sync(self, folder: str) -> None:
         """Nothing to wait for: a put is durable when it is answered."""
