@@ -27,7 +27,7 @@ from airflow_provider_lamini.api.settings import ClientSettings
 from airflow_provider_lamini.get_provider_info import get_provider_info
 from airflow_provider_lamini.operators.base import wait_options
 from airflow_provider_lamini.platforms.lamini.connection import LAMINI_FORM
-from airflow_provider_lamini.platforms.lamini.dialect import LAMINI_DIALECT
+from airflow_provider_lamini.platforms.lamini.platform import LAMINI_DIALECT
 from airflow_provider_lamini.rows.counts import Counts
 from airflow_provider_lamini.rows.output.manifest import Manifest, Part
 from airflow_provider_lamini.rows.output.parts import COLUMNS

@@ -128,7 +128,7 @@ def _on_the_platform(
     from airflow_provider_lamini.api.client import Client
     from airflow_provider_lamini.api.settings import ClientSettings
     from airflow_provider_lamini.platforms.emissary.api import checkpoints, deployments, projects, training
-    from airflow_provider_lamini.platforms.emissary.dialect import EMISSARY_DIALECT
+    from airflow_provider_lamini.platforms.emissary.platform import EMISSARY_DIALECT
 
     settings = ClientSettings(base_url=emissary["host"], key=emissary["password"], dialect=EMISSARY_DIALECT)
     with Client(settings) as client:

@@ -14,7 +14,7 @@ import pytest
 
 from airflow_provider_lamini.api.client import AsyncClient, Client
 from airflow_provider_lamini.api.settings import ClientSettings
-from airflow_provider_lamini.platforms.lamini.dialect import LAMINI_DIALECT
+from airflow_provider_lamini.platforms.lamini.platform import LAMINI_DIALECT
 
 
 @dataclass

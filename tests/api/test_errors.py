@@ -8,7 +8,7 @@ import pickle
 import pytest
 
 from airflow_provider_lamini.api import errors
-from airflow_provider_lamini.platforms.lamini.dialect import LAMINI_DIALECT
+from airflow_provider_lamini.platforms.lamini.platform import LAMINI_DIALECT
 
 KINDS = [each for each in vars(errors).values() if isinstance(each, type)]
 

@@ -21,7 +21,7 @@ from airflow_provider_lamini.api.errors import (
 )
 from airflow_provider_lamini.api.settings import ClientSettings
 from airflow_provider_lamini.platforms.lamini.api import batches
-from airflow_provider_lamini.platforms.lamini.dialect import LAMINI_DIALECT
+from airflow_provider_lamini.platforms.lamini.platform import LAMINI_DIALECT
 from tests.support.processes import free_port
 
 IS_INSTALLED = importlib.util.find_spec("httpx_aiohttp") is not None

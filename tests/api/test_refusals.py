@@ -16,7 +16,7 @@ from airflow_provider_lamini.api.client import AsyncClient, Client
 from airflow_provider_lamini.api.redaction import MAX_LENGTH, redact
 from airflow_provider_lamini.api.settings import ClientSettings
 from airflow_provider_lamini.platforms.lamini.api import batches, chat, completions, training, version
-from airflow_provider_lamini.platforms.lamini.dialect import LAMINI_DIALECT
+from airflow_provider_lamini.platforms.lamini.platform import LAMINI_DIALECT
 
 READ_VERSION = version.version()
 START = batches.start_completions(model_name="m", prompt=["p"])

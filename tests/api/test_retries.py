@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from airflow_provider_lamini.api import errors
 from airflow_provider_lamini.api.retry import parse_retry_after
 from airflow_provider_lamini.platforms.lamini.api import batches, version
-from airflow_provider_lamini.platforms.lamini.dialect import LAMINI_DIALECT
+from airflow_provider_lamini.platforms.lamini.platform import LAMINI_DIALECT
 
 OK = httpx.Response(200, json={"server": "1", "id": "b1"})
 TRANSIENT_ERRORS = [429, 500, 502, 503, 504, 513, 524]

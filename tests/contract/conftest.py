@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_lamini.platforms.emissary.dialect import EMISSARY_DIALECT
-from airflow_provider_lamini.platforms.lamini.dialect import LAMINI_DIALECT
+from airflow_provider_lamini.platforms.emissary.platform import EMISSARY_DIALECT
+from airflow_provider_lamini.platforms.lamini.platform import LAMINI_DIALECT
 from tests.contract import emissary_calls, lamini_calls
 from tests.support.contract import Contract
 

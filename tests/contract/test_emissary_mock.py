@@ -16,7 +16,7 @@ from airflow_provider_lamini.api.client import Client
 from airflow_provider_lamini.api.errors import BadRequestError, NotThePlatformError
 from airflow_provider_lamini.api.settings import ClientSettings
 from airflow_provider_lamini.platforms.emissary.api import checkpoints, datasets
-from airflow_provider_lamini.platforms.emissary.dialect import EMISSARY_DIALECT
+from airflow_provider_lamini.platforms.emissary.platform import EMISSARY_DIALECT
 from tests.contract.conftest import EMISSARY
 from tests.support.contract import samples
 from tests.support.serving import served

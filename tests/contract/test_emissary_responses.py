@@ -21,7 +21,7 @@ from airflow_provider_lamini.platforms.emissary.api import (
     testing_functions,
     training,
 )
-from airflow_provider_lamini.platforms.emissary.dialect import EMISSARY_DIALECT
+from airflow_provider_lamini.platforms.emissary.platform import EMISSARY_DIALECT
 from tests.contract.conftest import EMISSARY
 from tests.support.contract import read, samples
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_provider_lamini.api.settings import ClientSettings
-from airflow_provider_lamini.platforms.lamini.dialect import LAMINI_DIALECT
+from airflow_provider_lamini.platforms.lamini.platform import LAMINI_DIALECT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

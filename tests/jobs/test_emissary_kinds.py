@@ -13,7 +13,7 @@ from airflow_provider_lamini.jobs.polling import Ended, PollAgain, PollPlan, dec
 from airflow_provider_lamini.jobs.state import JobProgress, JobState, PollHistory, ProgressUnit
 from airflow_provider_lamini.jobs.watch import Watch
 from airflow_provider_lamini.platforms import job_kind
-from airflow_provider_lamini.platforms.emissary.dialect import EMISSARY_DIALECT
+from airflow_provider_lamini.platforms.emissary.platform import EMISSARY_DIALECT
 from tests.support.emissary_platform import EmissaryPlatform
 from tests.support.scripted_platform import serving
 

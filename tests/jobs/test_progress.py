@@ -13,7 +13,7 @@ from airflow_provider_lamini.api.settings import ClientSettings
 from airflow_provider_lamini.jobs.progress import Progress, ProgressLog, describe
 from airflow_provider_lamini.jobs.state import JobProgress, JobState, JobStatus, PollHistory, ProgressUnit
 from airflow_provider_lamini.platforms.lamini.api import training
-from airflow_provider_lamini.platforms.lamini.dialect import LAMINI_DIALECT
+from airflow_provider_lamini.platforms.lamini.platform import LAMINI_DIALECT
 from airflow_provider_lamini.wording import duration
 from tests.support.processes import free_port
 

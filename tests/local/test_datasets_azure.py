@@ -15,7 +15,7 @@ from airflow_provider_lamini.api import azure_blob
 from airflow_provider_lamini.api.call import FilePart
 from airflow_provider_lamini.api.settings import ClientSettings
 from airflow_provider_lamini.local.datasets.signed_urls import UrlSigner
-from airflow_provider_lamini.platforms.lamini.dialect import LAMINI_DIALECT
+from airflow_provider_lamini.platforms.lamini.platform import LAMINI_DIALECT
 from tests.support.contract import check
 from tests.support.local_platform import local_platform
 

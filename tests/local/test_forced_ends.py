@@ -23,8 +23,8 @@ from airflow_provider_lamini.platforms.lamini.api import (
     models,
     training,
 )
-from airflow_provider_lamini.platforms.lamini.dialect import LAMINI_DIALECT
 from airflow_provider_lamini.platforms.lamini.kinds import JOB_KINDS
+from airflow_provider_lamini.platforms.lamini.platform import LAMINI_DIALECT
 from tests.support.local_platform import Control
 from tests.support.scripted_tuning import BASE, KEY, VECTORS, ScriptedTrainer, tunable_platform
 

@@ -12,7 +12,7 @@ from airflow_provider_lamini.api.call import FilePart
 from airflow_provider_lamini.api.client import Client
 from airflow_provider_lamini.api.settings import ClientSettings
 from airflow_provider_lamini.platforms.lamini.api import memory_rag
-from airflow_provider_lamini.platforms.lamini.dialect import LAMINI_DIALECT
+from airflow_provider_lamini.platforms.lamini.platform import LAMINI_DIALECT
 from tests.support.contract import check
 from tests.support.local_platform import wait_until
 from tests.support.pdf import encrypted, pdf

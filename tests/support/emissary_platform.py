@@ -23,7 +23,7 @@ from airflow_provider_lamini.platforms.emissary.api.inference import (
 )
 from airflow_provider_lamini.platforms.emissary.api.projects import CreateProjectRequest
 from airflow_provider_lamini.platforms.emissary.api.training import GRPORequest, SFTRequest
-from airflow_provider_lamini.platforms.emissary.dialect import EMISSARY_DIALECT
+from airflow_provider_lamini.platforms.emissary.platform import EMISSARY_DIALECT
 from tests.support.scripted_platform import Refusal, ScriptedPlatform, environment, serving
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from airflow_provider_lamini.platforms.lamini.api.datasets import (
 from airflow_provider_lamini.platforms.lamini.api.evaluation import EvalRunRequest
 from airflow_provider_lamini.platforms.lamini.api.models import DownloadModelRequest
 from airflow_provider_lamini.platforms.lamini.api.training import TrainRequest
-from airflow_provider_lamini.platforms.lamini.dialect import LAMINI_DIALECT
+from airflow_provider_lamini.platforms.lamini.platform import LAMINI_DIALECT
 from tests.support.blob_store import BlobStore, blob_store
 from tests.support.scripted_platform import Refusal, ScriptedPlatform, environment, serving
 from tests.support.tasks import TaskInstance

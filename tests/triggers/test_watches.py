@@ -11,8 +11,8 @@ from airflow_provider_lamini.api.settings import ClientSettings
 from airflow_provider_lamini.jobs.polling import PollPlan
 from airflow_provider_lamini.jobs.state import PollHistory
 from airflow_provider_lamini.jobs.watch import Watch
-from airflow_provider_lamini.platforms.lamini.dialect import LAMINI_DIALECT
 from airflow_provider_lamini.platforms.lamini.kinds import BATCH_COMPLETIONS
+from airflow_provider_lamini.platforms.lamini.platform import LAMINI_DIALECT
 
 
 class DeadlockError(BaseException):

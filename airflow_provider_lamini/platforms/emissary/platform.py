@@ -1,13 +1,19 @@
-"""The Emissary platform."""
+"""The Emissary platform: its connection, its key's header, its kinds of jobs."""
 
 from __future__ import annotations
 
+from airflow_provider_lamini.api.dialect import Dialect
 from airflow_provider_lamini.platforms.base import Platform, Probe
 from airflow_provider_lamini.platforms.emissary.api import models
 from airflow_provider_lamini.platforms.emissary.connection import EMISSARY_FORM
-from airflow_provider_lamini.platforms.emissary.dialect import EMISSARY_DIALECT
 from airflow_provider_lamini.platforms.emissary.job_lists import JOB_LISTS
 from airflow_provider_lamini.platforms.emissary.kinds import JOB_KINDS
+
+EMISSARY_DIALECT = Dialect(
+    key_header="X-API-Key",
+    key_prefix="",
+    data_fields=frozenset({"input", "messages", "prompt", "target"}),
+)
 
 PLATFORM = Platform(
     form=EMISSARY_FORM,

@@ -20,7 +20,7 @@ from airflow_provider_lamini.platforms.emissary.api import (
     testing_functions,
     training,
 )
-from airflow_provider_lamini.platforms.emissary.dialect import EMISSARY_DIALECT
+from airflow_provider_lamini.platforms.emissary.platform import EMISSARY_DIALECT
 from tests.support.emissary_api import CONTRACT, LABELLED, ROWS, as_lines
 from tests.support.local_platform import wait_until
 from tests.support.scripted_tuning import BASE, KEY, VECTORS
