@@ -1,10 +1,11 @@
-"""Documents for an index: whole files, found in a folder or by a pattern and compared by checksum."""
+"""Documents for an index: whole files, found in a folder or by a pattern and compared by checksum, and their pieces."""
 
 from __future__ import annotations
 
 import glob
 import hashlib
 import mimetypes
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from airflow_provider_lamini.rows.storage.uris import short_uri
 from airflow_provider_lamini.rows.values import kind
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from airflow_provider_lamini.rows.storage.base import FileInfo, Store
 
@@ -186,3 +187,35 @@ def _check_names(documents: Collection[Document]) -> None:
         raise InputError(
             f"files: {count} documents would have the name {name} in the index. Pass the folder above them, or rename one."
         )
+
+
+_BOUNDARIES = (re.compile(r"\n\s*\n"), re.compile(r"\n"), re.compile(r"[.!?]\s+"), re.compile(r"\s+"))
+"""Where to split, best first: between paragraphs, lines, sentences, words."""
+
+
+def pieces(text: str, limit: int) -> Iterator[str]:
+    """Split a text into pieces.
+
+    :param text: the text
+    :param limit: maximum length of a piece in characters
+    :return: the pieces in order, without blank ones
+    """
+    start = 0
+    while start < len(text):
+        end = start + limit
+        if end < len(text):
+            end = _split_position(text, start, end)
+        piece = text[start:end].strip()
+        if piece:
+            yield piece
+        start = end
+
+
+def _split_position(text: str, start: int, end: int) -> int:
+    """The last boundary in the second half of the piece; ``end`` if there is none."""
+    middle = start + (end - start) // 2
+    for pattern in _BOUNDARIES:
+        cuts = [match.end() for match in pattern.finditer(text, middle, end)]
+        if cuts:
+            return cuts[-1]
+    return end

@@ -11,7 +11,7 @@ import pytest
 from airflow_provider_lamini.api import failures, redaction, schema
 from airflow_provider_lamini.api.dialect import Dialect
 from airflow_provider_lamini.api.retry import parse_retry_after
-from airflow_provider_lamini.corpus import text_splitter
+from airflow_provider_lamini.corpus import documents
 from airflow_provider_lamini.platforms.lamini.api import (
     batches,
     completions,
@@ -121,7 +121,7 @@ FUNCTIONS = {
     "last step": lambda text: train_job(text).last_step(),
     "steps": lambda text: train_job(text).steps(),
     "prompt template": PromptTemplate.parse,
-    "text splitter": lambda text: list(text_splitter.pieces(text, 2000)),
+    "text splitter": lambda text: list(documents.pieces(text, 2000)),
 }
 
 

@@ -16,9 +16,8 @@ from airflow_provider_lamini.api.errors import (
     NotFoundError,
     PlatformError,
 )
-from airflow_provider_lamini.corpus.documents import content_versions, find_documents
+from airflow_provider_lamini.corpus.documents import content_versions, find_documents, pieces
 from airflow_provider_lamini.corpus.index_manifest import IndexManifest, ManifestFile, RefreshOutcome
-from airflow_provider_lamini.corpus.text_splitter import pieces
 from airflow_provider_lamini.exceptions import JobLostError
 from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.platforms.lamini.api import memory_rag

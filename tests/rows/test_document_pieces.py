@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_lamini.corpus.text_splitter import pieces
+from airflow_provider_lamini.corpus.documents import pieces
 
 
 @given(st.text(alphabet="ab .\n\t", max_size=300), st.integers(1, 50))
