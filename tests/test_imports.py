@@ -19,7 +19,6 @@ PACKAGES_WITHOUT_AIRFLOW = ("api", "jobs")
 PACKAGES_WITHOUT_OPERATORS = ("api", "jobs", "platforms", "rows")
 PACKAGES_FOR_DAGS = ("decorators", "operators", "sensors", "triggers", "hooks")
 LOADED_BY_RUNNING_TASKS = {
-    "airflow_provider_lamini.hooks.probe",
     "airflow_provider_lamini.hooks.single_request",
     "airflow_provider_lamini.hooks.telemetry",
     "airflow_provider_lamini.hooks.watches",

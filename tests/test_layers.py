@@ -47,7 +47,6 @@ GENERIC = (
     "hooks/base.py",
     "hooks/connection.py",
     "hooks/forms.py",
-    "hooks/probe.py",
     "hooks/single_request.py",
     "hooks/telemetry.py",
     "hooks/watches.py",

@@ -188,7 +188,7 @@ class PlatformHook(BaseHook):
         :return: whether address and key work, and one sentence about it, without any secret
         """
         from airflow_provider_lamini.compat import ui_tests_saved_secrets
-        from airflow_provider_lamini.hooks.probe import probe
+        from airflow_provider_lamini.hooks.single_request import probe
 
         try:
             return probe(self.platform(), self.settings())

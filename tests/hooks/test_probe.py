@@ -11,7 +11,7 @@ from importlib.util import find_spec
 import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
-from airflow_provider_lamini.hooks.probe import probe
+from airflow_provider_lamini.hooks.single_request import probe
 from airflow_provider_lamini.platforms.lamini.platform import PLATFORM
 
 KEY = "lamini-test-key-0123456789"
