@@ -6,13 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.links import ReportLink, ResultsLink
 from airflow_provider_lamini.operators.base import COLOR
 from airflow_provider_lamini.operators.lineage import records_lineage, reports_lineage
 from airflow_provider_lamini.operators.templates import renders_only_templates
 from airflow_provider_lamini.runs.arguments import (
-    check_output,
     flag,
     folder,
     identifier,
@@ -31,22 +29,13 @@ from airflow_provider_lamini.runs.shared_arguments import (
     required_input,
 )
 from airflow_provider_lamini.runs.task_errors import as_argument_errors
-from airflow_provider_lamini.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_lamini.corpus.pairs import Columns, Pair
-    from airflow_provider_lamini.platforms.lamini.api.evaluation import Evaluation
-    from airflow_provider_lamini.rows.bad_rows import BadRowPolicy
-    from airflow_provider_lamini.runs.evaluation import ThresholdResult
-
-MAX_ROWS = 50_000
-"""The platform takes all rows in one request, and answers once it has evaluated them."""
-
-PREDICTIONS = "predictions.jsonl"
+    from airflow_provider_lamini.runs.lamini.classifier_evaluation import ClassifierEvaluation
 
 
 @renders_only_templates
@@ -172,136 +161,38 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
     @records_lineage
     def execute(self, context: Context) -> dict[str, object]:
         """Check the rows, have the classifier evaluated, compare the metrics with the thresholds."""
+        from airflow_provider_lamini.hooks.lamini import LaminiHook
+        from airflow_provider_lamini.runs.lamini.classifier_evaluation import evaluate_classifier
+
         del context
         paths_to_text(self)
         with as_argument_errors():
-            return self._evaluate()
+            wanted = self._evaluation()
+            hook = LaminiHook(plain_name("lamini_conn_id", self.lamini_conn_id))
+            return evaluate_classifier(hook, wanted, self.log)
 
-    def _evaluate(self) -> dict[str, object]:
-        from dataclasses import replace
-
+    def _evaluation(self) -> ClassifierEvaluation:
+        """Validate the arguments."""
         from airflow_provider_lamini.corpus.pairs import Columns
-        from airflow_provider_lamini.hooks.lamini import LaminiHook
-        from airflow_provider_lamini.platforms.lamini.api import evaluation
-        from airflow_provider_lamini.runs.evaluation import (
-            GATES,
-            ThresholdResult,
-            check_names,
-            decide,
-            parse_thresholds,
-        )
+        from airflow_provider_lamini.runs.evaluation import GATES, parse_thresholds
+        from airflow_provider_lamini.runs.lamini.classifier_evaluation import ClassifierEvaluation
 
-        model = identifier("model_id", self.model_id)
-        base = None if self.base_model_id is None else identifier("base_model_id", self.base_model_id)
-        gate, thresholds = one_of("gate", self.gate, GATES), parse_thresholds("thresholds", self.thresholds)
-        fuzzy = flag("fuzzy_comparison", self.fuzzy_comparison)
-        timeout = positive_number("request_timeout", self.request_timeout)
-        conn_id = plain_name("lamini_conn_id", self.lamini_conn_id)
-        policy = bad_row_policy(self)
-        optional_name("input_conn_id", self.input_conn_id)
-        optional_name("output_conn_id", self.output_conn_id)
-        if self.output_folder is not None:
-            folder("output", self.output_folder, self.output_conn_id)
-        rows, name, failures = self._rows(Columns.parse(self.prompt, self.answer), policy)
-        check_output(self.output_folder, self.output_conn_id)
-        call = evaluation.run(
-            test_model_id=model,
-            test_eval_type="classifier",
-            base_model_id=base,
-            base_eval_type="classifier" if base else None,
-            eval_data=[{"input": row.input, "target": row.output} for row in rows],
-            eval_data_id=name,
-            fuzzy_comparison=fuzzy,
-        )
-        with LaminiHook(conn_id) as hook:
-            evaluated = hook.send(replace(call, timeout=timeout))
-        metrics = flatten(evaluated.metrics)
-        self.log.info("%s", ", ".join(f"{key} {value:.4g}" for key, value in metrics.items()))
-        check_names("thresholds", thresholds, metrics)
-        results = [ThresholdResult(key, metrics[key], value) for key, value in thresholds.items()]
-        report, predictions = self._write(evaluated, metrics, results, len(rows))
-        return {
-            "passed": decide(gate, results, report or "the task's log"),
-            "metrics": metrics,
-            "rows": len(rows),
-            "failures": failures,
-            "missed": [str(result) for result in results if not result.met],
-            "model_id": model,
-            "base_model_id": base,
-            "eval_job_id": evaluated.eval_job_id,
-            "report": report,
-            "report_html": report and f"{report.removesuffix('.md')}.html",
-            "predictions": predictions,
-        }
-
-    def _rows(self, columns: Columns, policy: BadRowPolicy) -> tuple[list[Pair], str, dict[str, int]]:
-        """The rows, a name for them, which is the same whenever the rows are the same, and the rows left out by reason."""
-        from airflow_provider_lamini.corpus.pairs import PairReader
-        from airflow_provider_lamini.rows.sources.source import open_source
-        from airflow_provider_lamini.rows.sources.validation import check_input_apart
-        from airflow_provider_lamini.rows.storage.folder import OutputFolder
-        from airflow_provider_lamini.rows.values import digest
-
-        source = open_source(
-            required_input(self.input, self),
-            conn_id=self.input_conn_id,
-            keep_bad=policy.keep,
+        base = self.base_model_id
+        wanted = ClassifierEvaluation(
+            model_id=identifier("model_id", self.model_id),
+            base_model_id=None if base is None else identifier("base_model_id", base),
+            rows=required_input(self.input, self),
+            columns=Columns.parse(self.prompt, self.answer),
             options=input_options(self),
+            policy=bad_row_policy(self),
+            conn_id=optional_name("input_conn_id", self.input_conn_id),
+            thresholds=parse_thresholds("thresholds", self.thresholds),
+            gate=one_of("gate", self.gate, GATES),
+            fuzzy_comparison=flag("fuzzy_comparison", self.fuzzy_comparison),
+            timeout=positive_number("request_timeout", self.request_timeout),
+            output=self.output_folder,
+            output_conn_id=optional_name("output_conn_id", self.output_conn_id),
         )
-        if self.output_folder is not None:
-            check_input_apart(source, OutputFolder(self.output_folder, self.output_conn_id))
-        rows: list[Pair] = []
-        reader = PairReader(source, columns, policy)
-        for pairs in reader.read():
-            rows += pairs
-            if len(rows) > MAX_ROWS:
-                raise InvalidArgumentError(
-                    f"{source.describe()} has more than {MAX_ROWS} rows, but the platform takes all rows in one request. "
-                    "Evaluate on a sample."
-                )
-        report = self.log.warning if reader.bad.count else self.log.info
-        report("Read %s", reader.describe())
-        name = f"airflow-{digest({'input': source.version(), 'columns': columns.texts})[:16]}"
-        return rows, name, dict(reader.bad.failures)
-
-    def _write(
-        self, evaluated: Evaluation, metrics: Mapping[str, float], results: list[ThresholdResult], rows: int
-    ) -> tuple[str | None, str | None]:
-        """Write report and predictions, if there is an output folder, and return their URIs."""
-        from airflow_provider_lamini.rows.output.groups import Chart
-        from airflow_provider_lamini.rows.run_files import REPORT
-        from airflow_provider_lamini.rows.storage.folder import OutputFolder
-        from airflow_provider_lamini.runs.evaluation_report import threshold_section, verdict
-        from airflow_provider_lamini.runs.report import Report, write_reports
-
-        if self.output_folder is None:
-            return None, None
-        folder = OutputFolder(self.output_folder, self.output_conn_id)
-        lines = (f"{row.model_dump_json(exclude_unset=True)}\n".encode() for row in evaluated.predictions)
-        folder.write(PREDICTIONS, lines)
-        report = Report(
-            title=f"Evaluation of classifier {self.model_id}: {verdict(results)}",
-            summary=f"{counted(rows, 'row')}; evaluation {evaluated.eval_job_id} of the platform.",
-            heads=["metric", "value"],
-            rows=[[key, f"{value:.4f}"] for key, value in metrics.items()],
-            charts=[Chart("Metrics", [(key, value) for key, value in metrics.items() if value >= 0])],
-            sections=threshold_section(results),
-        )
-        write_reports(folder, report)
-        folder.clean(older_than=0)
-        return folder.uri(REPORT), folder.uri(PREDICTIONS)
-
-
-def flatten(metrics: Mapping[str, object], prefix: str = "") -> dict[str, float]:
-    """Flatten nested metrics; their names are joined with dots.
-
-    :param metrics: the platform's metrics
-    :param prefix: put in front of each name
-    """
-    found: dict[str, float] = {}
-    for name, value in metrics.items():
-        if isinstance(value, dict):
-            found |= flatten(value, f"{prefix}{name}.")
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            found[f"{prefix}{name}"] = float(value)
-    return found
+        if wanted.output is not None:
+            folder("output", wanted.output, wanted.output_conn_id)
+        return wanted
