@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from airflow_provider_lamini.exceptions import InvalidArgumentError
-from airflow_provider_lamini.links import JobLink, ResultsLink, push_job_url
+from airflow_provider_lamini.links import JobLink, ResultsLink
 from airflow_provider_lamini.operators.base import COLOR, JobOperator
 from airflow_provider_lamini.operators.lineage import reports_lineage
 from airflow_provider_lamini.runs.arguments import folder, identifier, job_kind, optional_name, plain_name
@@ -118,22 +117,8 @@ class LaminiCancelJobOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, object]:
         """Cancel the job, unless it has ended."""
         from airflow_provider_lamini.hooks.lamini import LaminiHook
+        from airflow_provider_lamini.runs.cancellation import cancel_job
 
         job_id, kind = identifier("job_id", self.job_id), job_kind("kind", self.kind, "lamini")
-        if kind.cancel is None:
-            raise InvalidArgumentError(
-                f"kind is {kind.title}, and the platform cannot cancel such a job. Nothing was sent: unless job {job_id} has "
-                "ended, it runs to its end, and bills. Wait for it, or correct kind."
-            )
-        with LaminiHook(plain_name("lamini_conn_id", self.lamini_conn_id)) as hook:
-            push_job_url(context, hook.web_job_url(kind.short_name, job_id))
-            status = hook.send(kind.status(job_id))
-            running = not status.state.ended
-            if running:
-                hook.send(kind.cancel(job_id))
-                status = hook.send(kind.status(job_id))
-        self.log.info(
-            "%s %s %s; its status is %s.",
-            *(kind.subject, job_id, "is cancelled" if running else "had already ended", status.raw),
-        )
-        return {"job_id": job_id, "kind": kind.short_name, "cancelled": running, "status": status.raw}
+        hook = LaminiHook(plain_name("lamini_conn_id", self.lamini_conn_id))
+        return cancel_job(context, hook, kind, job_id, self.log)
