@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
 
     from airflow_provider_lamini.api.call import Json
     from airflow_provider_lamini.operators.batch_inference import OutputTypeArgument
-    from airflow_provider_lamini.platforms.lamini.endpoints import Reply
-    from airflow_provider_lamini.runs.fallback import Route
 
 MAX_CONVERSATIONS = 100
 FIELDS = (
@@ -149,16 +146,9 @@ class LaminiChatOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, object]:  # noqa: ARG002 - Airflow's interface
         """Send all conversations and return the answers."""
         from airflow_provider_lamini.hooks.lamini import LaminiHook
-        from airflow_provider_lamini.platforms.lamini.endpoints import Chat
-        from airflow_provider_lamini.runs.fallback import ask_with_fallback, parse_routes, route_value
-        from airflow_provider_lamini.runs.inline import (
-            output_value,
-            parse_conversations,
-            report_answers,
-            require_outputs,
-            send_all,
-            total_tokens,
-        )
+        from airflow_provider_lamini.runs.fallback import parse_routes
+        from airflow_provider_lamini.runs.inline import parse_conversations
+        from airflow_provider_lamini.runs.lamini.direct_answers import Answering
         from airflow_provider_lamini.runs.lamini.inference import parse_inference
 
         messages = not_a_file("messages", self.messages, read=False)
@@ -176,15 +166,5 @@ class LaminiChatOperator(BaseOperator):
             fallback_conn_id=self.fallback_conn_id,
         )
         at_once = whole_number("max_in_flight", self.max_in_flight, minimum=1)
-
-        def ask(route: Route) -> list[Reply]:
-            endpoint = Chat(replace(inference, model_name=route.model_name))
-            calls = [endpoint.reply(conversation) for conversation in conversations]
-            return send_all(route.settings, calls, at_once=at_once, log=self.log)
-
-        route, replies = ask_with_fallback(routes, ask, self.log)
-        rows = [reply.row for reply in replies]
-        report_answers(route.settings.platform, rows, [reply.usage for reply in replies])
-        require_outputs(rows)
-        used = total_tokens([reply.usage for reply in replies])
-        return {**route_value(routes, route), **output_value(rows, single=single), "tokens": used}
+        answering = Answering(inference=inference, routes=routes, at_once=at_once, log=self.log)
+        return answering.conversations(conversations, single=single)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
 
     from airflow_provider_lamini.api.call import Json
     from airflow_provider_lamini.operators.batch_inference import OutputTypeArgument
-    from airflow_provider_lamini.rows.answers import RowResult
-    from airflow_provider_lamini.runs.fallback import Route
 
 MAX_PROMPTS = 100
 FIELDS = (
@@ -146,15 +143,9 @@ class LaminiCompletionOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, object]:
         """Send all prompts and return the outputs."""
         from airflow_provider_lamini.hooks.lamini import LaminiHook
-        from airflow_provider_lamini.platforms.lamini.endpoints import DirectCompletions
-        from airflow_provider_lamini.runs.fallback import ask_with_fallback, parse_routes, route_value
-        from airflow_provider_lamini.runs.inline import (
-            output_value,
-            parse_texts,
-            report_answers,
-            require_outputs,
-            send_all,
-        )
+        from airflow_provider_lamini.runs.fallback import parse_routes
+        from airflow_provider_lamini.runs.inline import parse_texts
+        from airflow_provider_lamini.runs.lamini.direct_answers import Answering
         from airflow_provider_lamini.runs.lamini.inference import parse_inference
 
         prompts, single = parse_texts("prompt", not_a_file("prompt", self.prompts(context)), MAX_PROMPTS)
@@ -169,14 +160,5 @@ class LaminiCompletionOperator(BaseOperator):
             fallback_conn_id=self.fallback_conn_id,
         )
         at_once = whole_number("max_in_flight", self.max_in_flight, minimum=1)
-
-        def ask(route: Route) -> list[list[RowResult]]:
-            endpoint = DirectCompletions(replace(inference, model_name=route.model_name))
-            calls = [endpoint.ask([prompt]) for prompt in prompts]
-            return send_all(route.settings, calls, at_once=at_once, log=self.log)
-
-        route, responses = ask_with_fallback(routes, ask, self.log)
-        rows = [row for response in responses for row in response]
-        report_answers(route.settings.platform, rows)
-        require_outputs(rows)
-        return {**route_value(routes, route), **output_value(rows, single=single)}
+        answering = Answering(inference=inference, routes=routes, at_once=at_once, log=self.log)
+        return answering.prompts(prompts, single=single)

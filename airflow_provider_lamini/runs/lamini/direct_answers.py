@@ -1,0 +1,89 @@
+"""Having a few prompts or conversations answered while the task runs, by the first model that is available."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
+
+from airflow_provider_lamini.platforms.lamini.endpoints import Chat, DirectCompletions
+from airflow_provider_lamini.runs.fallback import ask_with_fallback, route_value
+from airflow_provider_lamini.runs.inline import (
+    output_value,
+    report_answers,
+    require_outputs,
+    send_all,
+    total_tokens,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from airflow_provider_lamini.api.call import Call
+    from airflow_provider_lamini.platforms.lamini.endpoints import Inference
+    from airflow_provider_lamini.runs.fallback import Route
+    from airflow_provider_lamini.runs.outcome import Log
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answering:
+    """Who answers, and how.
+
+    :param inference: what the model does; each route has its own model
+    :param routes: who is asked, in order
+    :param at_once: maximum number of concurrent requests
+    :param log: the task's log
+    """
+
+    inference: Inference
+    routes: list[Route]
+    at_once: int
+    log: Log
+
+    def prompts(self, prompts: Sequence[str], *, single: bool) -> dict[str, object]:
+        """Have prompts answered.
+
+        :param prompts: the prompts
+        :param single: whether the task has one prompt, not a list
+        :return: the model and the outputs
+        :raises AnswerError: if a prompt has no usable answer
+        """
+        route, responses = self._send(
+            lambda inference: [DirectCompletions(inference).ask([prompt]) for prompt in prompts]
+        )
+        rows = [row for response in responses for row in response]
+        report_answers(route.settings.platform, rows)
+        require_outputs(rows)
+        return {**route_value(self.routes, route), **output_value(rows, single=single)}
+
+    def conversations(
+        self, conversations: Sequence[list[dict[str, str]]], *, single: bool
+    ) -> dict[str, object]:
+        """Have conversations answered.
+
+        :param conversations: the conversations, each a list of messages
+        :param single: whether the task has one conversation, not a list
+        :return: the model, the outputs, and the tokens that were used
+        :raises AnswerError: if a conversation has no usable answer
+        """
+        route, replies = self._send(
+            lambda inference: [Chat(inference).reply(conversation) for conversation in conversations]
+        )
+        rows, usages = [reply.row for reply in replies], [reply.usage for reply in replies]
+        report_answers(route.settings.platform, rows, usages)
+        require_outputs(rows)
+        tokens = total_tokens(usages)
+        return {**route_value(self.routes, route), **output_value(rows, single=single), "tokens": tokens}
+
+    def _send(self, calls: Callable[[Inference], list[Call[T]]]) -> tuple[Route, list[T]]:
+        """Send calls to the first route that is available.
+
+        :param calls: makes the calls for a model
+        """
+
+        def ask(route: Route) -> list[T]:
+            own = replace(self.inference, model_name=route.model_name)
+            return send_all(route.settings, calls(own), at_once=self.at_once, log=self.log)
+
+        return ask_with_fallback(self.routes, ask, self.log)
