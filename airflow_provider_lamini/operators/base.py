@@ -157,6 +157,75 @@ def default_deferrable(value: bool | None) -> bool:
     return conf.getboolean("operators", "default_deferrable", fallback=False) if value is None else value
 
 
+class WaitingOperator(BaseOperator):
+    """Requests something whose request may be repeated without harm, so that nothing records it, and waits for it.
+
+    A concrete operator returns its platform's hook from :meth:`make_hook` and its work from :meth:`work`.
+
+    :param deferrable: wait in the triggerer, without holding a worker slot; default: ``[operators] default_deferrable``
+    :param poll_interval: maximum seconds between polls
+    :param timeout: seconds, or a ``timedelta``, that one try may take in wall-clock time, deferred or not
+    :param cancel_on_kill: has an effect only if the platform can cancel what was requested
+    """
+
+    template_fields: Sequence[str] = ("poll_interval", "timeout")
+    ui_color = COLOR
+
+    def __init__(
+        self,
+        *,
+        deferrable: bool | None = None,
+        poll_interval: float | str = 30.0,
+        timeout: float | str | timedelta = DAY,
+        cancel_on_kill: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        kwargs.setdefault("multiple_outputs", True)  # so that a Dag may write task.output["status"]
+        super().__init__(**kwargs)
+        self.deferrable = default_deferrable(deferrable)
+        self.poll_interval = poll_interval
+        self.timeout = timeout
+        self.cancel_on_kill = cancel_on_kill
+        self.task_run: TaskRun | None = None
+        self.killed = False
+
+    @abstractmethod
+    def make_hook(self) -> PlatformHook:
+        """The platform's hook. The connection is looked up later, when the hook is used.
+
+        :raises InvalidArgumentError: if the connection's id is wrong
+        """
+
+    @abstractmethod
+    def work(self, task: TaskRun) -> Work[dict[str, object]]:
+        """Validate the arguments, then return what is to be done.
+
+        :param task: this try of the task
+        :raises InvalidArgumentError: if an argument is wrong; nothing has been sent
+        """
+
+    @publishes
+    def execute(self, context: Context) -> dict[str, object]:
+        """Request it, and wait.
+
+        :param context: Airflow's context
+        """
+        return run_work(self, context)
+
+    @publishes
+    def execute_complete(self, context: Context, event: object) -> dict[str, object]:
+        """Continue after the trigger has fired.
+
+        :param context: Airflow's context
+        :param event: what the trigger yielded
+        """
+        return resume_work(self, context, event)
+
+    def on_kill(self) -> None:
+        """Say in the log what continues. Airflow calls it when a running task is killed."""
+        kill_work(self)
+
+
 @renders_only_templates
 class JobOperator(BaseOperator):
     """Submits one job, once, whatever happens to the task in between; waits for it and returns its result.

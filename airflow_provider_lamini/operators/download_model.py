@@ -4,25 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseOperator
-
-from airflow_provider_lamini.operators.base import (
-    COLOR,
-    DAY,
-    default_deferrable,
-    kill_work,
-    resume_work,
-    run_work,
-)
+from airflow_provider_lamini.operators.base import WaitingOperator
 from airflow_provider_lamini.operators.lineage import reports_lineage
 from airflow_provider_lamini.runs.arguments import flag, one_of, optional_name, plain_name
-from airflow_provider_lamini.runs.outlets import publishes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import timedelta
-
-    from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_lamini.hooks.lamini import LaminiHook
     from airflow_provider_lamini.runs.lamini.model_download import ModelDownload
@@ -30,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @reports_lineage("lamini", makes={"model_name": "models"})
-class LaminiDownloadModelOperator(BaseOperator):
+class LaminiDownloadModelOperator(WaitingOperator):
     """Has the platform download a model from a hub, and waits until it is available.
 
     If the platform already has the model, the task ends at once. Repeating the request does no harm, so a retry simply
@@ -43,22 +30,18 @@ class LaminiDownloadModelOperator(BaseOperator):
     :param hub_conn_id: for a private model: an Airflow connection whose password is the hub's token
     :param wait: wait until the model is available; ``False`` returns right after the request
     :param lamini_conn_id: the connection to the platform
-    :param deferrable: wait in the triggerer, without holding a worker slot; default: ``[operators] default_deferrable``
-    :param poll_interval: maximum seconds between polls. Recently requested models are polled more often.
     :param timeout: seconds, or a ``timedelta``, that one try may take in wall-clock time, deferred or not
     :param cancel_on_kill: has no effect, because the platform cannot cancel a download
     :return: ``model_name`` (the platform's name for it), ``model_type`` and ``status``, the platform's word
     """
 
     template_fields: Sequence[str] = (
+        *WaitingOperator.template_fields,
         "lamini_conn_id",
-        "poll_interval",
-        "timeout",
         "model_name",
         "model_type",
         "hub_conn_id",
     )
-    ui_color = COLOR
 
     def __init__(
         self,
@@ -68,39 +51,14 @@ class LaminiDownloadModelOperator(BaseOperator):
         hub_conn_id: str | None = None,
         wait: bool = True,
         lamini_conn_id: str = "lamini_default",
-        deferrable: bool | None = None,
-        poll_interval: float | str = 30.0,
-        timeout: float | str | timedelta = DAY,
-        cancel_on_kill: bool = True,
         **kwargs: Any,
     ) -> None:
-        kwargs.setdefault("multiple_outputs", True)  # so that a Dag may write download.output["model_name"]
         super().__init__(**kwargs)
         self.model_name = model_name
         self.model_type = model_type
         self.hub_conn_id = hub_conn_id
         self.wait = wait
         self.lamini_conn_id = lamini_conn_id
-        self.deferrable = default_deferrable(deferrable)
-        self.poll_interval = poll_interval
-        self.timeout = timeout
-        self.cancel_on_kill = cancel_on_kill
-        self.task_run: TaskRun | None = None
-        self.killed = False
-
-    @publishes
-    def execute(self, context: Context) -> dict[str, object]:
-        """Request the model, wait, and return its name."""
-        return run_work(self, context)
-
-    @publishes
-    def execute_complete(self, context: Context, event: object) -> dict[str, object]:
-        """Continue after the trigger has fired."""
-        return resume_work(self, context, event)
-
-    def on_kill(self) -> None:
-        """Say in the log that the download keeps running."""
-        kill_work(self)
 
     def make_hook(self) -> LaminiHook:
         """The platform's hook."""

@@ -4,25 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseOperator
-
 from airflow_provider_lamini.exceptions import InvalidArgumentError
-from airflow_provider_lamini.operators.base import (
-    COLOR,
-    default_deferrable,
-    kill_work,
-    resume_work,
-    run_work,
-)
+from airflow_provider_lamini.operators.base import WaitingOperator
 from airflow_provider_lamini.operators.emissary.hook import emissary_hook
 from airflow_provider_lamini.runs.arguments import flag, identifier
-from airflow_provider_lamini.runs.outlets import publishes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import timedelta
-
-    from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_lamini.hooks.emissary import EmissaryHook
     from airflow_provider_lamini.runs.emissary.engine import Deactivation
@@ -33,7 +22,7 @@ WAKE_TIMEOUT = 1800.0
 """Seconds. The platform says that waking takes 8 to 20 minutes."""
 
 
-class EmissaryReactivateOperator(BaseOperator):
+class EmissaryReactivateOperator(WaitingOperator):
     """Wakes a parked deployment or engine, and waits until it is active.
 
     If it is active already, the task ends at once. Waking cannot be cancelled; a retry simply continues to wait.
@@ -44,16 +33,18 @@ class EmissaryReactivateOperator(BaseOperator):
     :param job_id: the deployment, as ``project/id``: the ``job_id`` of :class:`EmissaryDeployOperator`
     :param engine_id: instead of ``job_id``: the engine
     :param emissary_conn_id: the connection to the platform
-    :param deferrable: wait in the triggerer, without holding a worker slot; default: ``[operators] default_deferrable``
-    :param poll_interval: maximum seconds between polls
     :param timeout: seconds, or a ``timedelta``, that one try may take in wall-clock time, deferred or not. The platform says
         that waking takes about 8 to 20 minutes.
     :param cancel_on_kill: has no effect, because the platform cannot cancel waking
     :return: ``job_id`` or ``engine_id``, and ``status``, the platform's word
     """
 
-    template_fields: Sequence[str] = ("emissary_conn_id", "job_id", "engine_id", "poll_interval", "timeout")
-    ui_color = COLOR
+    template_fields: Sequence[str] = (
+        *WaitingOperator.template_fields,
+        "emissary_conn_id",
+        "job_id",
+        "engine_id",
+    )
 
     def __init__(
         self,
@@ -61,37 +52,13 @@ class EmissaryReactivateOperator(BaseOperator):
         job_id: str | None = None,
         engine_id: str | None = None,
         emissary_conn_id: str = "emissary_default",
-        deferrable: bool | None = None,
-        poll_interval: float | str = 30.0,
         timeout: float | str | timedelta = WAKE_TIMEOUT,
-        cancel_on_kill: bool = True,
         **kwargs: Any,
     ) -> None:
-        kwargs.setdefault("multiple_outputs", True)  # so that a Dag may write wake.output["status"]
-        super().__init__(**kwargs)
+        super().__init__(timeout=timeout, **kwargs)
         self.job_id = job_id
         self.engine_id = engine_id
         self.emissary_conn_id = emissary_conn_id
-        self.deferrable = default_deferrable(deferrable)
-        self.poll_interval = poll_interval
-        self.timeout = timeout
-        self.cancel_on_kill = cancel_on_kill
-        self.task_run: TaskRun | None = None
-        self.killed = False
-
-    @publishes
-    def execute(self, context: Context) -> dict[str, object]:
-        """Wake it, and wait."""
-        return run_work(self, context)
-
-    @publishes
-    def execute_complete(self, context: Context, event: object) -> dict[str, object]:
-        """Continue after the trigger has fired."""
-        return resume_work(self, context, event)
-
-    def on_kill(self) -> None:
-        """Say in the log that it continues to wake."""
-        kill_work(self)
 
     def make_hook(self) -> EmissaryHook:
         """The platform's hook."""
@@ -113,7 +80,7 @@ class EmissaryReactivateOperator(BaseOperator):
         return WakeUp(Waking(task, sleeper, task.options.timeout), dict(result))
 
 
-class EmissaryDeactivateEngineOperator(BaseOperator):
+class EmissaryDeactivateEngineOperator(WaitingOperator):
     """Puts an inference engine to sleep, so that it costs nothing, and waits until it sleeps.
 
     If it sleeps already, the task ends at once. A deployment that is not on an engine has no such operation: it sleeps after
@@ -124,15 +91,12 @@ class EmissaryDeactivateEngineOperator(BaseOperator):
     :param engine_id: the engine
     :param wait: wait until it sleeps; ``False`` returns right after the request
     :param emissary_conn_id: the connection to the platform
-    :param deferrable: wait in the triggerer, without holding a worker slot; default: ``[operators] default_deferrable``
-    :param poll_interval: maximum seconds between polls
     :param timeout: seconds, or a ``timedelta``, that one try may take in wall-clock time, deferred or not
     :param cancel_on_kill: has no effect
     :return: ``engine_id`` and ``status``, the platform's word
     """
 
-    template_fields: Sequence[str] = ("emissary_conn_id", "engine_id", "poll_interval", "timeout")
-    ui_color = COLOR
+    template_fields: Sequence[str] = (*WaitingOperator.template_fields, "emissary_conn_id", "engine_id")
 
     def __init__(
         self,
@@ -140,37 +104,13 @@ class EmissaryDeactivateEngineOperator(BaseOperator):
         engine_id: str,
         wait: bool = True,
         emissary_conn_id: str = "emissary_default",
-        deferrable: bool | None = None,
-        poll_interval: float | str = 30.0,
         timeout: float | str | timedelta = WAKE_TIMEOUT,
-        cancel_on_kill: bool = True,
         **kwargs: Any,
     ) -> None:
-        kwargs.setdefault("multiple_outputs", True)  # so that a Dag may write sleep.output["status"]
-        super().__init__(**kwargs)
+        super().__init__(timeout=timeout, **kwargs)
         self.engine_id = engine_id
         self.wait = wait
         self.emissary_conn_id = emissary_conn_id
-        self.deferrable = default_deferrable(deferrable)
-        self.poll_interval = poll_interval
-        self.timeout = timeout
-        self.cancel_on_kill = cancel_on_kill
-        self.task_run: TaskRun | None = None
-        self.killed = False
-
-    @publishes
-    def execute(self, context: Context) -> dict[str, object]:
-        """Put it to sleep, and wait."""
-        return run_work(self, context)
-
-    @publishes
-    def execute_complete(self, context: Context, event: object) -> dict[str, object]:
-        """Continue after the trigger has fired."""
-        return resume_work(self, context, event)
-
-    def on_kill(self) -> None:
-        """Say in the log that it continues."""
-        kill_work(self)
 
     def make_hook(self) -> EmissaryHook:
         """The platform's hook."""
