@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import importlib.metadata
 import importlib.util
 import os
@@ -29,6 +30,8 @@ settings.register_profile(
     "steady", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("steady")
+
+gc.disable()  # until everything is imported: nothing of it is garbage
 
 # The developer's settings must not change the outcome of a test.
 for _name in [name for name in os.environ if name.startswith(("AIRFLOW_", "LAMINI_", "LLAMA_"))]:
@@ -68,6 +71,12 @@ def pytest_xdist_auto_num_workers() -> int:
     """Start one more worker than there are CPUs, because tests spend half of their time waiting for platforms."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return cpus + 1
+
+
+def pytest_collection_finish() -> None:
+    """Exempt what has been imported from garbage collection, which would walk all of it again and again."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
