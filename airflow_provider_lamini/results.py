@@ -20,9 +20,9 @@ import msgspec
 from airflow_provider_lamini.compat import collects_lineage, report_hook_lineage
 from airflow_provider_lamini.rows.counts import Counts
 from airflow_provider_lamini.rows.errors import IncompleteOutputError, OutputError
-from airflow_provider_lamini.rows.formats import SHARDS_FORMAT, FormatError
 from airflow_provider_lamini.rows.output.manifest import read_manifest
 from airflow_provider_lamini.rows.output.part_rows import REMEDY, part_rows
+from airflow_provider_lamini.rows.output.shards import Shard, Shards, load_shards
 from airflow_provider_lamini.rows.run_files import SHARDS
 from airflow_provider_lamini.rows.sources.forms import folder_of_run
 from airflow_provider_lamini.rows.storage.data_names import file_data
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 __all__ = ["SHARDS", "merge_shards", "part_groups", "read_outputs", "read_shards"]
 
-FORMAT = SHARDS_FORMAT
 _XCOM_SHARDS = 100
 
 
@@ -77,37 +76,6 @@ def part_groups(
     count = min(max_groups, len(uris))
     bounds = [len(uris) * number // count for number in range(count + 1)] if count else []
     return [uris[begin:end] for begin, end in pairwise(bounds)]
-
-
-class Shard(msgspec.Struct, frozen=True):
-    """The output folder of one of several runs.
-
-    :param output: its URI, or its name if it is a subfolder of the folder with ``shards.json``
-    :param first_row: index of its first row in the combined results
-    :param rows: number of its rows
-    """
-
-    output: str
-    first_row: int
-    rows: int
-
-
-class Shards(msgspec.Struct, frozen=True, kw_only=True):
-    """The content of ``shards.json``.
-
-    :param shards: the shards, in the order of their rows
-    :param counts: the rows of all shards by outcome
-    :param models: the models that answered
-    """
-
-    format: str = FORMAT.name
-    version: int = FORMAT.version
-    shards: list[Shard]
-    counts: Counts
-    models: list[str]
-
-
-_SHARDS = msgspec.json.Decoder(Shards)
 
 
 def merge_shards(
@@ -166,10 +134,8 @@ def read_shards(folder: str, conn_id: str | None = None) -> Iterator[dict[str, A
     :raises IncompleteOutputError: if the shards have not been merged, or a row is missing or damaged
     """
     target = OutputFolder(folder, conn_id)
-    for shard in _load_shards(target).shards:
-        is_subfolder = not shard.output.startswith("/") and "://" not in shard.output
-        output = f"{target.location.rstrip('/')}/{shard.output}" if is_subfolder else shard.output
-        rows = 0
+    for shard in load_shards(target).shards:
+        output, rows = shard.location(target), 0
         for row in read_outputs(output, conn_id):
             rows += 1
             yield row | {"index": shard.first_row + row["index"]}
@@ -189,17 +155,6 @@ def _report(
             reads=[file_data(folder.location).uri for folder in reads],
             writes=[file_data(folder.location).uri for folder in writes],
         )
-
-
-def _load_shards(folder: OutputFolder) -> Shards:
-    try:
-        return FORMAT.decode(folder.read(SHARDS), _SHARDS, folder.uri(SHARDS))
-    except FileNotFoundError:
-        raise IncompleteOutputError(
-            f"{folder} has no {SHARDS}: its shards have not been merged. Merge them with merge_shards."
-        ) from None
-    except FormatError as error:
-        raise IncompleteOutputError(str(error)) from error
 
 
 def _read_part(folder: OutputFolder, part: Part, *, has_gaps: bool) -> Iterator[dict[str, Any]]:

@@ -21,7 +21,7 @@ from airflow_provider_lamini.corpus.index_manifest import (
 from airflow_provider_lamini.jobs.event import EndedJob, JobEvent, LostJob
 from airflow_provider_lamini.jobs.known_jobs import KnownJobs
 from airflow_provider_lamini.jobs.state import JobState, JobStatus
-from airflow_provider_lamini.results import SHARDS, Shard, Shards, read_shards
+from airflow_provider_lamini.results import SHARDS, read_shards
 from airflow_provider_lamini.rows.counts import Counts
 from airflow_provider_lamini.rows.errors import IncompleteOutputError, OutputError, UnreadableLedgerError
 from airflow_provider_lamini.rows.ledger.document import (
@@ -35,6 +35,7 @@ from airflow_provider_lamini.rows.ledger.document import (
 )
 from airflow_provider_lamini.rows.ledger.ledger import Ledger
 from airflow_provider_lamini.rows.output.manifest import Manifest, Part, read_manifest
+from airflow_provider_lamini.rows.output.shards import Shard, Shards
 from airflow_provider_lamini.rows.run_files import LEDGER, MANIFEST
 from airflow_provider_lamini.rows.sources.batch import Cursor
 from airflow_provider_lamini.rows.storage.folder import OutputFolder

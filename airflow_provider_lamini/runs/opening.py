@@ -21,7 +21,7 @@ from airflow_provider_lamini.rows.output.failed_rows import (
     read_failed_rows,
     whole_input_version,
 )
-from airflow_provider_lamini.rows.output.reuse import EarlierRun
+from airflow_provider_lamini.rows.output.reuse import open_earlier
 from airflow_provider_lamini.rows.run_files import kept_rows_files
 from airflow_provider_lamini.rows.sources.read_once import ReadOnceInput
 from airflow_provider_lamini.rows.sources.source import FileSource, open_source
@@ -113,7 +113,10 @@ def open_run(
         _log_promise(ledger, folder, log)
     _check_budget(config, ledger)
     ledger.update_header(chunk_size=config.chunk_size)
-    earlier = None if ledger.finished else _earlier_run(config, platform_url, log)
+    earlier = None
+    if config.reuse_from is not None and not ledger.finished:
+        settings = config.settings(platform_url)
+        earlier = open_earlier(config.reuse_from, config.output_conn_id, settings, log.warning)
     return OpenRun(
         config, source, folder, ledger, input_version=version, cache_bytes=cache_bytes, earlier=earlier
     )
@@ -270,23 +273,6 @@ def _check_bad_rows(summary: InputSummary, config: RowRunConfig, source: Source,
         log.warning(
             "%s; they are written with their error. The first: %s", found, "; ".join(summary.bad.examples)
         )
-
-
-def _earlier_run(config: RowRunConfig, platform_url: str, log: Log) -> EarlierRun | None:
-    """Open the run whose results are reused, if it had the same settings."""
-    if config.reuse_from is None:
-        return None
-    folder = OutputFolder(config.reuse_from, config.output_conn_id)
-    try:
-        earlier = EarlierRun(folder, log.warning)
-    except IncompleteOutputError as error:
-        log.warning("Nothing can be reused: %s", error)
-        return None
-    if earlier.settings != config.settings(platform_url):
-        log.warning("Nothing can be reused from %s: it has another model or other parameters.", folder)
-        earlier.close()
-        return None
-    return earlier
 
 
 def _open_input(config: RowRunConfig, folder: OutputFolder, stack: ExitStack | None, log: Log) -> Source:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
-from airflow_provider_lamini.results import read_outputs
+from airflow_provider_lamini.results import SHARDS, merge_shards, read_outputs
 from tests.support.tasks import at_log_line, log_lines, run_to_end
 from tests.support.upstream import text_for, vector_for
 
@@ -219,3 +219,64 @@ def test_three_nights_pay_for_each_row_once(engine, inference, folders, deferrab
         assert (len(engine.prompts) - before, counts["reused"]) == (expected, len(rows) - expected)
         assert [row["output"] for row in read_outputs(folder)] == list(map(text_for, rows))
         earlier = folder
+
+
+def merged_runs(inference, tmp_path, **options):
+    """Return the folder of the merged results of three runs, of which the last one may have other settings."""
+    folder = tmp_path / "merged"
+    results = [
+        run_to_end(
+            inference(input=texts, output=str(folder / str(number)), **(options if number == 2 else {}))
+        )
+        for number, texts in enumerate((TEXTS[:10], TEXTS[10:12], TEXTS[12:]))
+    ]
+    merge_shards([ended.result for ended in results], str(folder))
+    return folder
+
+
+@pytest.mark.parametrize("form", ["folder", "manifest"])
+def test_merged_runs_are_an_earlier_run(engine, inference, folders, tmp_path, form):
+    merged = merged_runs(inference, tmp_path)
+    before, given = len(engine.prompts), [*reversed(TEXTS), "one more"]
+    earlier = str(merged if form == "folder" else merged / SHARDS)
+    ended = run_to_end(inference(input=given, output=folders[0], reuse_from=earlier))
+    assert engine.prompts[before:] == ["one more"]
+    assert ended.result["counts"]["reused"] == 25
+    assert [row["output"] for row in read_outputs(folders[0])] == [text_for(text) for text in given]
+
+
+def damage_settings(merged):
+    """Leave a run as it is: it has other settings."""
+
+
+def remove_run(merged):
+    (merged / "2" / "manifest.json").unlink()
+
+
+def remove_keys(merged):
+    for keys in (merged / "2").glob("_keys-*"):
+        keys.unlink()
+
+
+@pytest.mark.parametrize(
+    ("options", "damage"), [({"max_new_tokens": 7}, damage_settings), ({}, remove_run), ({}, remove_keys)]
+)
+def test_a_run_among_merged_ones_that_cannot_be_used_is_left_out(
+    engine, inference, tmp_path, options, damage
+):
+    merged = merged_runs(inference, tmp_path, **options)
+    damage(merged)
+    before = len(engine.prompts)
+    ended = run_to_end(inference(input=TEXTS, output=str(tmp_path / "out"), reuse_from=str(merged)))
+    assert sorted(engine.prompts[before:]) == sorted(TEXTS[12:])
+    assert ended.result["counts"]["reused"] == 12
+
+
+def test_a_damaged_list_of_merged_runs_is_said(engine, inference, folders, tmp_path):
+    merged = merged_runs(inference, tmp_path)
+    (merged / SHARDS).write_text('{"format": "')
+    before = len(engine.prompts)
+    with log_lines() as lines:
+        run_to_end(inference(input=TEXTS, output=folders[0], reuse_from=str(merged)))
+    assert any("Nothing can be reused: " in line and SHARDS in line for line in lines)
+    assert len(engine.prompts) == before + 25

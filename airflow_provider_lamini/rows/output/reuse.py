@@ -17,6 +17,7 @@ import msgspec
 from airflow_provider_lamini.rows.errors import IncompleteOutputError
 from airflow_provider_lamini.rows.keys import KEY_SIZE
 from airflow_provider_lamini.rows.output.manifest import read_manifest
+from airflow_provider_lamini.rows.output.shards import run_folders
 from airflow_provider_lamini.rows.run_files import keys_name
 
 if TYPE_CHECKING:
@@ -45,25 +46,66 @@ class EarlierResult(NamedTuple):
     reasoning: str | None = None
 
 
-class EarlierRun:
-    """The results of a finished run, by key. What is missing or damaged, or replaced meanwhile, is not found.
+def open_earlier(
+    location: str, conn_id: str | None, settings: str, warn: Callable[[str], object]
+) -> EarlierRun | None:
+    """Open the run whose results are reused, or the runs whose shards were merged, if they had the same settings.
+
+    :param location: path or URI of the output folder, or of the one with the list of shards
+    :param conn_id: the Airflow connection to the object store
+    :param settings: hash of the platform, the model and the parameters
+    :param warn: takes a sentence about what cannot be used
+    :return: ``None`` if there is nothing to reuse
+    """
+    try:
+        folders = run_folders(location, conn_id)
+    except IncompleteOutputError as error:
+        warn(f"Nothing can be reused: {error}")
+        return None
+    runs = []
+    for folder in folders:
+        try:
+            manifest = read_manifest(folder)
+        except IncompleteOutputError as error:
+            warn(f"Nothing can be reused: {error}")
+            continue
+        if manifest.settings == settings:
+            runs.append(_Run(folder, manifest))
+        else:
+            warn(f"Nothing can be reused from {folder}: it has another model or other parameters.")
+    return EarlierRun(runs, warn) if runs else None
+
+
+class _Run(NamedTuple):
+    """A finished run.
 
     :param folder: its output folder
-    :param warn: takes a sentence about a part that cannot be used
-    :raises IncompleteOutputError: if there is no manifest that this release can read
+    :param manifest: its manifest
     """
 
-    def __init__(self, folder: OutputFolder, warn: Callable[[str], object]) -> None:
-        self._folder = folder
+    folder: OutputFolder
+    manifest: Manifest
+
+    def is_current(self) -> bool:
+        """Whether the run is still there. Whoever replaces it removes its manifest before anything else."""
+        with suppress(IncompleteOutputError):
+            return read_manifest(self.folder) == self.manifest
+        return False
+
+
+class EarlierRun:
+    """The results of finished runs, by key. What is missing or damaged, or replaced meanwhile, is not found.
+
+    :param runs: the runs; the parts of all of them are numbered together
+    :param warn: takes a sentence about a part that cannot be used
+    """
+
+    def __init__(self, runs: Sequence[_Run], warn: Callable[[str], object]) -> None:
+        self._runs = runs
         self._warn = warn
-        self._manifest: Manifest = read_manifest(folder)
+        self._parts = [(run, part) for run in runs for part in run.manifest.parts]
         self._index: sqlite3.Connection | None = None
         self._cache: OrderedDict[int, _PartContent | None] = OrderedDict()
-
-    @property
-    def settings(self) -> str:
-        """Hash of the platform, the model and the parameters of the run."""
-        return self._manifest.settings
 
     def close(self) -> None:
         """Remove the temporary database."""
@@ -108,51 +150,53 @@ class EarlierRun:
         index.executescript(
             "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; CREATE TABLE keys (key BLOB, part INTEGER, row INTEGER);"
         )
-        for number, part in enumerate(self._manifest.parts):
-            index.executemany("INSERT INTO keys VALUES (?, ?, ?)", self._part_keys(number, part))
-        if not self._is_current():
-            self._warn(f"{self._folder} was replaced while it was read; all rows are sent.")
-            index.execute("DELETE FROM keys")
+        first = 0
+        for run in self._runs:
+            for number, part in enumerate(run.manifest.parts):
+                keys = ((key, first + number, row) for row, key in enumerate(_part_keys(run, number, part)))
+                index.executemany("INSERT INTO keys VALUES (?, ?, ?)", keys)
+            if not run.is_current():
+                self._warn(f"{run.folder} was replaced while it was read; all its rows are sent.")
+                index.execute("DELETE FROM keys WHERE part >= ?", (first,))
+            first += len(run.manifest.parts)
         index.execute("CREATE INDEX by_key ON keys (key)")
         return index
-
-    def _part_keys(self, number: int, part: Part) -> Iterator[tuple[bytes, int, int]]:
-        try:
-            content = self._folder.read(keys_name(number))
-        except FileNotFoundError:
-            return
-        if len(content) == part.rows * KEY_SIZE:
-            for row in range(part.rows):
-                yield content[row * KEY_SIZE : (row + 1) * KEY_SIZE], number, row
 
     def _part(self, number: int) -> _PartContent | None:
         if number in self._cache:
             self._cache.move_to_end(number)
             return self._cache[number]
-        part = self._manifest.parts[number]
-        content = self._read_part(part)
+        run, part = self._parts[number]
+        content = _read_part(run, part)
         if content is None:
-            self._warn(f"{self._folder.uri(part.name)} is missing, damaged or replaced; its rows are sent.")
+            self._warn(f"{run.folder.uri(part.name)} is missing, damaged or replaced; its rows are sent.")
         self._cache[number] = content
         while len(self._cache) > 1 and sum(each.size for each in self._cache.values() if each) > _MAX_CACHED:
             self._cache.popitem(last=False)
         return content
 
-    def _read_part(self, part: Part) -> _PartContent | None:
-        kind = _ParquetPart if part.name.endswith(".parquet") else _LinesPart
-        # Where a run has only some rows of its input, their indices have gaps.
-        first_row = part.first_row if self._manifest.only_failed_of is msgspec.UNSET else None
-        try:
-            found: _PartContent = kind(self._folder.read(part.name), first_row)
-        except (FileNotFoundError, ValueError):
-            return None
-        return found if found.rows == part.rows and self._is_current() else None
 
-    def _is_current(self) -> bool:
-        """Whether the run is still there. Whoever replaces it removes its manifest before anything else."""
-        with suppress(IncompleteOutputError):
-            return read_manifest(self._folder) == self._manifest
-        return False
+def _part_keys(run: _Run, number: int, part: Part) -> Iterator[bytes]:
+    """The keys of the rows of a part; none if they are missing."""
+    try:
+        content = run.folder.read(keys_name(number))
+    except FileNotFoundError:
+        return
+    if len(content) == part.rows * KEY_SIZE:
+        for row in range(part.rows):
+            yield content[row * KEY_SIZE : (row + 1) * KEY_SIZE]
+
+
+def _read_part(run: _Run, part: Part) -> _PartContent | None:
+    """The content of a part; ``None`` if it is missing, damaged or replaced."""
+    kind = _ParquetPart if part.name.endswith(".parquet") else _LinesPart
+    # Where a run has only some rows of its input, their indices have gaps.
+    first_row = part.first_row if run.manifest.only_failed_of is msgspec.UNSET else None
+    try:
+        found: _PartContent = kind(run.folder.read(part.name), first_row)
+    except (FileNotFoundError, ValueError):
+        return None
+    return found if found.rows == part.rows and run.is_current() else None
 
 
 class _LinesPart:
