@@ -102,6 +102,7 @@ class RunDetails:
     :param failed: failed rows
     :param facts: more about the run
     :param note: why something is not shown
+    :param unfinished: whether it has not ended, so that its rows are counted only so far
     """
 
     counts: dict[str, Json] = field(default_factory=dict)
@@ -109,6 +110,7 @@ class RunDetails:
     failed: list[Json] = field(default_factory=list)
     facts: dict[str, Json] = field(default_factory=dict)
     note: str | None = None
+    unfinished: bool = False
 
 
 def show_task(key: TaskKey) -> dict[str, Json]:
@@ -139,6 +141,7 @@ def show_task(key: TaskKey) -> dict[str, Json]:
         "platform": title,
         "conn_id": record.conn_id,
         "counts": counts,
+        "unfinished": details.unfinished,
         "tokens": _tokens(counts, result),
         "facts": _one_report({**_facts(result), **details.facts}),
         "rows": details.rows or _inline_rows(result, maximum),
@@ -274,6 +277,7 @@ def _read_runs(key: TaskKey, output: str, conn_id: str | None) -> RunDetails:
         else:
             details.facts |= found.facts
             details.note = details.note or found.note
+            details.unfinished |= found.unfinished
     return details or RunDetails(
         note=f"The API server sees no rows in {folder}. Perhaps none are written yet, or it does not share this storage with "
         "the workers. Only operators over rows write rows."
@@ -324,6 +328,7 @@ def _numbers(ledger: LedgerDocument, manifest: Manifest | None) -> RunDetails:
             "sums": dict(counts.sums),
         },
         facts=facts,
+        unfinished=manifest is None,
     )
 
 

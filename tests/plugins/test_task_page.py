@@ -184,6 +184,7 @@ def test_a_run_shows_its_counts_reasons_jobs_failed_rows_and_first_results(
     assert shown["facts"]["model"] == BASE
     assert shown["facts"]["output"] == str(tmp_path)
     assert shown["facts"]["seconds"] >= 0
+    assert not shown["unfinished"]
     assert shown["facts"]["report"] == f"{tmp_path}/report.html"
     assert "report html" not in shown["facts"]  # one report is enough
     assert shown["kind"] == "batch_completions"
@@ -233,6 +234,7 @@ def test_a_task_that_waits_shows_how_far_it_is(
         resume(make, deferral, deferral.wait(), ti)
     shown = pages.data(address(store(ti, state="deferred")))
     assert shown["facts"]["rows written"] == "2 of 6"
+    assert shown["unfinished"]
     assert [row["index"] for row in shown["rows"]] == [0, 1]
     assert len(shown["jobs"]) == 2
     assert platform.url not in json.dumps(shown)
@@ -355,6 +357,7 @@ def test_a_deferred_evaluation_shows_the_rows_of_its_models(
         shown = pages.data(address(store(ti, state="deferred")))
         control.release()
     assert shown["facts"]["rows written (model)"] == "0 of 3"
+    assert shown["unfinished"]
     assert shown["notes"] == []
 
 

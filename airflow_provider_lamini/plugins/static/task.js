@@ -77,8 +77,8 @@ function runCard({ task, platform, conn_id: connection, tokens, facts }) {
   ]);
 }
 
-function countsCard({ counts, facts }) {
-  if (!counts.rows && Object.keys(facts).some((name) => name.startsWith("rows written"))) return null; // too early
+function countsCard({ counts, unfinished }) {
+  if (!counts.rows && unfinished) return null; // too early
   const names = { rows: "Rows", ok: "With an output", failed: "Failed", retried: "Sent again", reused: "Reused" };
   const byCount = (map) => Object.entries(map ?? {}).sort((left, right) => right[1] - left[1]);
   return card("Rows", [
