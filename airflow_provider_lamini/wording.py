@@ -21,13 +21,14 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun if count == 1 else f'{noun}s'}"
 
 
-def left_running(job_ids: Sequence[str]) -> str:
+def left_running(job_ids: Sequence[str], reason: str = "cancel_on_kill is off") -> str:
     """Say that a killed task does not cancel its jobs.
 
     :param job_ids: the platform's ids
+    :param reason: why
     """
     keep = "keeps running and bills" if len(job_ids) == 1 else "keep running and bill"
-    return f"cancel_on_kill is off: {counted(len(job_ids), 'job')} {keep} ({', '.join(job_ids)})."
+    return f"{reason}: {counted(len(job_ids), 'job')} {keep} ({', '.join(job_ids)})."
 
 
 def a_type(value: object) -> str:

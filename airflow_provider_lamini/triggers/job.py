@@ -180,7 +180,8 @@ class JobTrigger(BaseTrigger):
         from airflow_provider_lamini.platforms import job_kind, platform
 
         if not self.cancel_on_kill:
-            self.log.info("%s", left_running(self.job_ids))
+            # A sensor has no cancel_on_kill.
+            self.log.info("%s", left_running(self.job_ids, "This task does not cancel jobs"))
             return
         kind = job_kind(self.kind)
         async with (

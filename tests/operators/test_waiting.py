@@ -175,4 +175,6 @@ def test_the_trigger_of_a_killed_task_logs_that_its_batches_keep_running(platfor
     if cancel_on_kill:
         assert lines == [BILLS.format(job_id) for job_id in jobs]
     else:
-        assert lines == [f"cancel_on_kill is off: 2 jobs keep running and bill ({jobs[0]}, {jobs[1]})."]
+        assert lines == [
+            f"This task does not cancel jobs: 2 jobs keep running and bill ({jobs[0]}, {jobs[1]})."
+        ]
