@@ -25,6 +25,18 @@ def object_storage_path(uri: str, conn_id: str | None = None) -> ObjectStoragePa
     return ObjectStoragePath(uri) if conn_id is None else ObjectStoragePath(uri, conn_id=conn_id)
 
 
+def has_file_system(scheme: str) -> bool:
+    """Say whether Airflow, with the providers that are installed, has a file system for the scheme of a URI.
+
+    :param scheme: such as ``s3``, in lower case
+    """
+    try:
+        from airflow.sdk.io import has_fs
+    except ImportError:  # Airflow 2
+        from airflow.io import has_fs  # type: ignore[attr-defined, no-redef]
+    return bool(has_fs(scheme))
+
+
 def connection_of(path: ObjectStoragePath) -> str | None:
     """Return the Airflow connection of a path to an object: Airflow 2.11 has no attribute for it.
 

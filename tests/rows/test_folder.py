@@ -112,6 +112,19 @@ def test_a_scheme_without_a_file_system_is_refused():
         OutputFolder("nosuch://bucket/out")
 
 
+def test_a_file_system_that_refuses_its_connection_is_not_taken_for_a_missing_one(monkeypatch):
+    from airflow.providers.common.compat.sdk import io
+
+    def refuse(*_: object) -> None:
+        raise ValueError("this filesystem needs a region")
+
+    monkeypatch.setitem(io.get_fs.__globals__, "_register_filesystems", lambda: {"s3": refuse})
+    with pytest.raises(
+        OutputError, match=r"cannot be used for s3://bucket/out: this filesystem needs a region\."
+    ):
+        OutputFolder("s3://bucket/out")
+
+
 @pytest.mark.usefixtures("object_store")
 def test_uris_can_be_opened_by_users(tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)

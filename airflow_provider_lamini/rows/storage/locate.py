@@ -54,7 +54,7 @@ def _root(address: str, conn_id: str | None, uri: str) -> ObjectStoragePath:
     """
     from airflow.providers.common.compat.sdk import AirflowException, AirflowNotFoundException, BaseHook
 
-    from airflow_provider_lamini.compat import connection_of, object_storage_path
+    from airflow_provider_lamini.compat import connection_of, has_file_system, object_storage_path
 
     owner = "The worker's own account"
     try:
@@ -71,7 +71,7 @@ def _root(address: str, conn_id: str | None, uri: str) -> ObjectStoragePath:
     except ImportError:
         raise _no_file_system(uri) from None
     except (ValueError, FileNotFoundError, AirflowException) as error:
-        if "filesystem" in str(error):  # none of that name is known, or none is installed
+        if isinstance(error, ValueError) and not has_file_system(address.partition("://")[0].lower()):
             raise _no_file_system(uri) from None
         reason = str(error).partition("\n")[0].rstrip(". ")
         raise InputRefusedError(f"{owner} cannot be used for {redacted_uri(uri)}: {reason}.") from error
