@@ -15,7 +15,7 @@ from airflow_provider_lamini.rows.errors import (
     short_name,
 )
 from airflow_provider_lamini.rows.sources.batch import MAX_LINE, Batch, Cursor, TextBatch, bad_row
-from airflow_provider_lamini.rows.sources.dialect import (
+from airflow_provider_lamini.rows.sources.csv_dialect import (
     NULL,
     STATED_DELIMITER,
     CsvDialect,
