@@ -26,10 +26,10 @@ from airflow_provider_lamini.rows.counts import Counts
 from airflow_provider_lamini.rows.errors import IncompleteOutputError, OutputError, UnreadableLedgerError
 from airflow_provider_lamini.rows.ledger.document import (
     Chunk,
+    ChunkSubmission,
     Header,
     LedgerDocument,
     ReportData,
-    Round,
     Sizes,
     load,
 )
@@ -75,7 +75,7 @@ COUNTS = Counts(
 )
 
 
-def ledger(*rounds: Round, **changes: object) -> LedgerDocument:
+def ledger(*rounds: ChunkSubmission, **changes: object) -> LedgerDocument:
     """A ledger whose first chunk has these submissions."""
     chunk = Chunk(number=0, start=FIRST, rows=10, fingerprint="77de68daecd823babbb58edb1c8e14d7106e83bb")
     document = LedgerDocument(
@@ -92,22 +92,23 @@ def ledger(*rounds: Round, **changes: object) -> LedgerDocument:
     return msgspec.structs.replace(document, **changes)
 
 
-SUBMITTED = Round(intended_at=1767225602.0, job_id="job-1", submitted_at=1767225602.5)
+SUBMITTED = ChunkSubmission(intended_at=1767225602.0, job_id="job-1", submitted_at=1767225602.5)
 LEDGERS = {
     "planned": ledger(),
-    "intended": ledger(Round(intended_at=1767225602.0)),
+    "intended": ledger(ChunkSubmission(intended_at=1767225602.0)),
     "submitted": ledger(SUBMITTED),
     "retried": ledger(
-        SUBMITTED, Round(intended_at=1767225660.0, rows=[2, 7], job_id="job-2", submitted_at=1767225660.25)
+        SUBMITTED,
+        ChunkSubmission(intended_at=1767225660.0, rows=[2, 7], job_id="job-2", submitted_at=1767225660.25),
     ),
     "split": ledger(
-        Round(
+        ChunkSubmission(
             intended_at=1767225602.0,
             pieces=[
-                Round(
+                ChunkSubmission(
                     intended_at=1767225603.0, rows=[0, 1, 2, 3, 4], job_id="job-1", submitted_at=1767225604.0
                 ),
-                Round(intended_at=0.0, rows=[5, 6, 7, 8, 9], done=True),
+                ChunkSubmission(intended_at=0.0, rows=[5, 6, 7, 8, 9], done=True),
             ],
         ),
         max_chunk_rows=5,

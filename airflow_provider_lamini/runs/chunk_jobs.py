@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_lamini.jobs.event import EndedJob, JobEvent, LostJob
     from airflow_provider_lamini.rows.endpoints import JobEndpoint
-    from airflow_provider_lamini.rows.ledger.document import Chunk, Round
+    from airflow_provider_lamini.rows.ledger.document import Chunk, ChunkSubmission
     from airflow_provider_lamini.runs.open_run import ChunkRows, OpenRun
     from airflow_provider_lamini.runs.row_run_config import RowRunConfig
     from airflow_provider_lamini.runs.task import TaskRun
@@ -193,7 +193,7 @@ class ChunkJobs:
         """Number of jobs under way."""
         return sum(len(chunk.job_ids) for chunk in self._ledger.chunks)
 
-    def _settle_unknown(self, intended: Sequence[tuple[Chunk, Round]]) -> None:
+    def _settle_unknown(self, intended: Sequence[tuple[Chunk, ChunkSubmission]]) -> None:
         """Decide about submissions that an earlier try intended together, and of whose outcome the ledger says nothing."""
         for number, (chunk, submission) in enumerate(intended):
             if not self._was_submitted(chunk, submission):
@@ -203,7 +203,7 @@ class ChunkJobs:
                         change.forget(after, piece.key)
                 return
 
-    def _was_submitted(self, chunk: Chunk, submission: Round) -> bool:
+    def _was_submitted(self, chunk: Chunk, submission: ChunkSubmission) -> bool:
         """Find out what an earlier try has left about a submission; if nothing, forget it or raise an error."""
         left = left_job_id(self._task, self._run.submission_key(chunk, submission))
         if left is None:
@@ -289,7 +289,7 @@ class ChunkJobs:
             chunk = change.intend_piece(chunk, waiting.key)
         self._send(chunk, chunk.submission(waiting.key), found.prompts)
 
-    def _poll(self, chunk: Chunk, submission: Round, job_id: str) -> None:
+    def _poll(self, chunk: Chunk, submission: ChunkSubmission, job_id: str) -> None:
         """Collect a job at once if it has ended while nobody waited for it."""
         log = self._task.log
         log.info("Attached to job %s for %s.", job_id, chunk)
@@ -304,7 +304,9 @@ class ChunkJobs:
         if status.state.ended:
             self._collect(chunk, submission, job_id, status)
 
-    def _collect(self, chunk: Chunk, submission: Round, job_id: str, job: EndedJob | JobStatus) -> None:
+    def _collect(
+        self, chunk: Chunk, submission: ChunkSubmission, job_id: str, job: EndedJob | JobStatus
+    ) -> None:
         chunk = self._ledger.chunk(chunk.number)  # another piece may have been collected since
         if job.state is not JobState.SUCCEEDED:
             self._handle_failed(chunk, submission, job_id, job)
@@ -322,7 +324,7 @@ class ChunkJobs:
         before = self._run.writer.load_partial(chunk.number, saved, chunk.rows)
         return (before or self._run.read(chunk).result()).with_rows(sent, result)
 
-    def _settle(self, chunk: Chunk, submission: Round, result: ChunkResult) -> None:
+    def _settle(self, chunk: Chunk, submission: ChunkSubmission, result: ChunkResult) -> None:
         """Continue with a submission's results: wait for the other pieces, send rows again, or finish the chunk."""
         rounds = len(chunk.rounds)
         if len(chunk.submissions) > 1:
@@ -374,7 +376,7 @@ class ChunkJobs:
             return None
         return int(status.rows.total)
 
-    def _send(self, chunk: Chunk, submission: Round, prompts: Sequence[str]) -> None:
+    def _send(self, chunk: Chunk, submission: ChunkSubmission, prompts: Sequence[str]) -> None:
         """Start the job that the ledger says is intended, and record its id.
 
         :param chunk: the chunk
@@ -406,7 +408,7 @@ class ChunkJobs:
             self._task, job_id, "job", key, lambda: self._ledger.record_job_id(chunk, job_id, submission.key)
         )
 
-    def _split(self, chunk: Chunk, submission: Round, error: PlatformError) -> None:
+    def _split(self, chunk: Chunk, submission: ChunkSubmission, error: PlatformError) -> None:
         """Halve a refused submission, so that the row which is the reason is found. A row that is refused alone has failed."""
         rows = list(range(chunk.rows)) if submission.rows is None else submission.rows
         if len(rows) == 1:
@@ -417,14 +419,18 @@ class ChunkJobs:
         )
         self._halve(chunk, submission, rows, too_large=error.status == TOO_LARGE)
 
-    def _halve(self, chunk: Chunk, submission: Round, rows: list[int], *, too_large: bool = False) -> None:
+    def _halve(
+        self, chunk: Chunk, submission: ChunkSubmission, rows: list[int], *, too_large: bool = False
+    ) -> None:
         middle = (len(rows) + 1) // 2
         with self._ledger.transaction() as change:
             change.split(chunk, submission.key, [rows[:middle], rows[middle:]])
             if too_large:
                 change.limit_chunks(middle)
 
-    def _handle_failed(self, chunk: Chunk, submission: Round, job_id: str, job: EndedJob | JobStatus) -> None:
+    def _handle_failed(
+        self, chunk: Chunk, submission: ChunkSubmission, job_id: str, job: EndedJob | JobStatus
+    ) -> None:
         """Halve the rows of a failed job, so that the row which is the reason is found. A row that fails alone has failed.
 
         :raises JobFailedError: if the reason is not a row's: then a retry sends the rows again
@@ -449,7 +455,7 @@ class ChunkJobs:
         failure = failure_of_job(job, alone=len(rows) == 1)
         self._settle(chunk, submission, self._merged(chunk, rows, ChunkResult.all_failed(len(rows), failure)))
 
-    def _nothing_works(self, chunk: Chunk, submission: Round) -> bool:
+    def _nothing_works(self, chunk: Chunk, submission: ChunkSubmission) -> bool:
         """Whether a job that has failed is the last of several, none of which has ended well."""
         if self._running() > 1 or self._job_ended_well(chunk):
             return False
@@ -465,7 +471,7 @@ class ChunkJobs:
         found = self._merged(chunk, [], ChunkResult.pending(0)) if chunk.rounds else None
         return found is not None and len(found) - len(found.failed) > found.reused
 
-    def _fail_alone(self, chunk: Chunk, submission: Round, error: PlatformError) -> None:
+    def _fail_alone(self, chunk: Chunk, submission: ChunkSubmission, error: PlatformError) -> None:
         """Record that the platform refuses one row."""
         self._refused_alone += 1
         self._check_refusals(chunk, submission, error)
@@ -475,7 +481,7 @@ class ChunkJobs:
         rows = [0] if submission.rows is None else submission.rows
         self._settle(chunk, submission, self._merged(chunk, rows, refused))
 
-    def _check_refusals(self, chunk: Chunk, submission: Round, error: PlatformError) -> None:
+    def _check_refusals(self, chunk: Chunk, submission: ChunkSubmission, error: PlatformError) -> None:
         """Stop if the platform refuses more rows than may fail, or every row so far.
 
         :raises TooManyFailedRowsError: if more rows have failed than may
@@ -499,7 +505,7 @@ class ChunkJobs:
             remove_run(self._run.folder)
             raise error
 
-    def _handle_lost(self, chunk: Chunk, submission: Round, lost: LostJob) -> None:
+    def _handle_lost(self, chunk: Chunk, submission: ChunkSubmission, lost: LostJob) -> None:
         if not lost.vanished:
             raise JobLostError(
                 f"Job {submission.job_id} for {chunk} may still run and bill; a retry polls it again. {lost.reason}"

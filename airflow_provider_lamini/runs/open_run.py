@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from airflow_provider_lamini.rows.failures import RowFailure
-    from airflow_provider_lamini.rows.ledger.document import Chunk, Round
+    from airflow_provider_lamini.rows.ledger.document import Chunk, ChunkSubmission
     from airflow_provider_lamini.rows.ledger.ledger import Ledger
     from airflow_provider_lamini.rows.output.reuse import EarlierResult, EarlierRun
     from airflow_provider_lamini.rows.sources.batch import Cursor
@@ -260,7 +260,7 @@ class OpenRun:
         if as_job and upcoming.reused:
             self.writer.save_partial(number, 0, upcoming.result())
 
-    def submission_key(self, chunk: Chunk, submission: Round) -> str:
+    def submission_key(self, chunk: Chunk, submission: ChunkSubmission) -> str:
         """Identify a submission among all of the task's.
 
         :param chunk: the chunk

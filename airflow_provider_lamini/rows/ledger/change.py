@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from airflow_provider_lamini.rows.counts import Counts
 from airflow_provider_lamini.rows.errors import LedgerError
-from airflow_provider_lamini.rows.ledger.document import Chunk, ReportData, Round, Sizes
+from airflow_provider_lamini.rows.ledger.document import Chunk, ChunkSubmission, ReportData, Sizes
 from airflow_provider_lamini.rows.run_files import left_job_name, partial_names
 from airflow_provider_lamini.rows.sources.batch import Cursor
 
@@ -86,7 +86,7 @@ class LedgerChange:
             raise LedgerError(f"Chunk {chunk.number} has no such rows.")
         # If a power failure lost the intent, a job that was started could be paid for twice.
         self.durable = True
-        return self._set_rounds(current, [*current.rounds, Round(self._now, rows)])
+        return self._set_rounds(current, [*current.rounds, ChunkSubmission(self._now, rows)])
 
     def renew(self, chunk: Chunk) -> Chunk:
         """Record that the task still intends to submit a chunk.
@@ -138,7 +138,7 @@ class LedgerChange:
         last, refused = current.rounds[-1], current.submission(key)
         pieces = list(last.pieces) or [refused]
         at = next(at for at, piece in enumerate(pieces) if piece.key == refused.key)
-        pieces[at : at + 1] = [Round(0.0, rows) for rows in halves]
+        pieces[at : at + 1] = [ChunkSubmission(0.0, rows) for rows in halves]
         return self._set_rounds(current, [*current.rounds[:-1], replace(last, pieces=pieces)])
 
     def intend_piece(self, chunk: Chunk, key: int) -> Chunk:
@@ -178,7 +178,7 @@ class LedgerChange:
         :return: the chunk, with a round that waits for its turn
         """
         self.document = replace(self.document, totals=self.document.totals + counts)
-        return self._set_rounds(self.document.chunk(chunk.number), [Round(0.0, rows)])
+        return self._set_rounds(self.document.chunk(chunk.number), [ChunkSubmission(0.0, rows)])
 
     def extend(self, header: Header, after: Cursor, starts: Mapping[int, Cursor]) -> None:
         """Go on with an input that has more rows behind those of the planned chunks.
@@ -247,7 +247,7 @@ class LedgerChange:
         pieces = [replace(piece, **changes) if piece is target else piece for piece in last.pieces]
         return self._set_rounds(chunk, [*chunk.rounds[:-1], replace(last, pieces=pieces)])
 
-    def _set_rounds(self, chunk: Chunk, rounds: list[Round]) -> Chunk:
+    def _set_rounds(self, chunk: Chunk, rounds: list[ChunkSubmission]) -> Chunk:
         changed = replace(chunk, rounds=rounds)
         chunks = [changed if other.number == chunk.number else other for other in self.document.open]
         self.document = replace(self.document, open=chunks)

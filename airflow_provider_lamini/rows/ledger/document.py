@@ -54,7 +54,7 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     characters: int = 0
 
 
-class Round(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ChunkSubmission(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One submission: of a chunk, of the rows of it that failed in the round before, or of a piece of these.
 
     :param intended_at: when the task decided to submit, as a Unix timestamp; 0 for a piece that waits for its turn
@@ -69,7 +69,7 @@ class Round(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rows: list[int] | None = None
     job_id: str | None = None
     submitted_at: float | None = None
-    pieces: list[Round] = []
+    pieces: list[ChunkSubmission] = []
     done: bool = False
 
     @property
@@ -99,7 +99,7 @@ class Chunk(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     start: Cursor
     rows: int
     fingerprint: str
-    rounds: list[Round] = []
+    rounds: list[ChunkSubmission] = []
 
     @property
     def first_row(self) -> int:
@@ -107,17 +107,17 @@ class Chunk(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.start.row
 
     @property
-    def submissions(self) -> list[Round]:
+    def submissions(self) -> list[ChunkSubmission]:
         """The last round or, if it was split, its pieces whose results are not saved yet."""
         if not self.rounds:
             return []
         last = self.rounds[-1]
         return [piece for piece in last.pieces if not piece.done] if last.pieces else [last]
 
-    def submission(self, key: int | None) -> Round:
+    def submission(self, key: int | None) -> ChunkSubmission:
         """One of `submissions`.
 
-        :param key: its `Round.key`; ``None`` if there is only one
+        :param key: its `ChunkSubmission.key`; ``None`` if there is only one
         :raises LedgerError: if there is none
         """
         found = [each for each in self.submissions if key is None or each.key == key]
@@ -279,12 +279,12 @@ class LedgerDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Whether the run has submitted nothing yet, so that starting over loses nothing."""
         return self.planned == len(self.open) and not any(chunk.rounds for chunk in self.open)
 
-    def intents(self) -> list[list[tuple[Chunk, Round]]]:
+    def intents(self) -> list[list[tuple[Chunk, ChunkSubmission]]]:
         """The submissions that were intended and have no job id here, those that were intended together in one list.
 
         A list is in the order in which they are submitted: each only after the id of the one before was left in a file.
         """
-        found: dict[float, list[tuple[Chunk, Round]]] = {}
+        found: dict[float, list[tuple[Chunk, ChunkSubmission]]] = {}
         for chunk in self.open:
             for each in chunk.submissions:
                 if each.state == "intended":

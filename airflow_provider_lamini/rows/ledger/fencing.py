@@ -33,7 +33,7 @@ from airflow_provider_lamini.rows.ledger.document import load, load_owner
 from airflow_provider_lamini.rows.run_files import claim_name, left_job_name
 
 if TYPE_CHECKING:
-    from airflow_provider_lamini.rows.ledger.document import LedgerDocument, Round
+    from airflow_provider_lamini.rows.ledger.document import ChunkSubmission, LedgerDocument
     from airflow_provider_lamini.rows.storage.folder import OutputFolder
 
 _POLL_INTERVAL = 0.25
@@ -101,7 +101,7 @@ def check_acquired(folder: OutputFolder, own: LedgerDocument) -> None:
         raise _lost(folder)
 
 
-def leave_job_id(folder: OutputFolder, number: int, submission: Round, job_id: str) -> None:
+def leave_job_id(folder: OutputFolder, number: int, submission: ChunkSubmission, job_id: str) -> None:
     """Leave the outcome of a submission for a process that acquires the ledger.
 
     :param folder: the output folder
@@ -112,7 +112,9 @@ def leave_job_id(folder: OutputFolder, number: int, submission: Round, job_id: s
     folder.write(left_job_name(number, submission.intended_at), job_id.encode(), durable=False)
 
 
-def read_left_job_id(folder: OutputFolder, number: int, submission: Round, *, wait: float) -> str | None:
+def read_left_job_id(
+    folder: OutputFolder, number: int, submission: ChunkSubmission, *, wait: float
+) -> str | None:
     """Read the outcome of a submission that the process before has left.
 
     :param folder: the output folder

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from airflow_provider_lamini.rows.counts import Counts
-    from airflow_provider_lamini.rows.ledger.document import Chunk, Header, Round
+    from airflow_provider_lamini.rows.ledger.document import Chunk, ChunkSubmission, Header
     from airflow_provider_lamini.rows.storage.folder import OutputFolder
 
 
@@ -226,7 +226,7 @@ class Ledger:
         """
         return [chunk for chunk in self.chunks if self.unknown_of(chunk)]
 
-    def unknown_of(self, chunk: Chunk) -> list[Round]:
+    def unknown_of(self, chunk: Chunk) -> list[ChunkSubmission]:
         """The submissions of a chunk that an earlier process intended and that have no job id."""
         return [
             each
@@ -348,7 +348,7 @@ class Ledger:
             raise
         return changed
 
-    def read_left_job_id(self, chunk: Chunk, submission: Round) -> str | None:
+    def read_left_job_id(self, chunk: Chunk, submission: ChunkSubmission) -> str | None:
         """Read what an earlier process has left about an unknown submission.
 
         Waits as long as that process may still leave it. Where storage has locks, that process has ended.

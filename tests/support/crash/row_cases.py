@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from airflow_provider_lamini.rows.ledger.document import Chunk, Round
+    from airflow_provider_lamini.rows.ledger.document import Chunk, ChunkSubmission
     from tests.support.crash.zygote import Outcome
 
 ROWS = 12
@@ -428,7 +428,7 @@ class Classify(Direct):
         return row["output"]["class"]
 
 
-def unknown_submissions(output: Path) -> Iterator[tuple[Chunk, Round]]:
+def unknown_submissions(output: Path) -> Iterator[tuple[Chunk, ChunkSubmission]]:
     """The submissions of which nobody knows whether they were made: of those intended together, the first without an id."""
     folder = OutputFolder(str(output))
     ledger = load(folder)
