@@ -120,6 +120,7 @@ class _RequestArguments(TypedDict, total=False):
     messages: str | None
     last_answer: str
     reasoning: str
+    row_usage: bool | str
     overrides: Mapping[str, str] | str | None
 
 class _LaminiBatchInference(_RowArguments, _LaminiGenerationArguments, _RequestArguments, total=False): ...

@@ -69,6 +69,8 @@ class LaminiBatchInferenceOperator(RowOperator):
         ``tool_calls``; by default each of them fails its row
     :param reasoning: what becomes of what a reasoning model thinks before its answer: ``drop`` it, or ``keep`` it in a column of
         its own, ``reasoning``
+    :param row_usage: write the tokens of each row beside its output, in the columns ``prompt_tokens``, ``completion_tokens`` and
+        ``total_tokens``, and the ``model`` that it was sent to. Only a chat reports tokens.
     :param messages: the column with a conversation, instead of ``prompt``: a list of messages with ``role`` and
         ``content`` (the chat fine-tuning format), the body of a line of an OpenAI batch file, or the JSON text of either
     :param last_answer: what becomes of a conversation's last message if it is the model's: ``drop`` it, so that the model
@@ -112,6 +114,7 @@ class LaminiBatchInferenceOperator(RowOperator):
         "endpoint",
         *INFERENCE_FIELDS,
         "reasoning",
+        "row_usage",
         *REQUEST_FIELDS,
     )
     template_fields_renderers = {"prompt": "md", "input_sql": "sql", "output_type": "json"}  # noqa: RUF012 - as Airflow declares it
@@ -127,6 +130,7 @@ class LaminiBatchInferenceOperator(RowOperator):
         fail_on_length: bool | str = False,
         accept_answers: Sequence[str] | str = (),
         reasoning: str = "drop",
+        row_usage: bool | str = False,
         max_new_tokens: int | str | None = None,
         endpoint: str = "batch",
         messages: str | None = None,
@@ -149,6 +153,7 @@ class LaminiBatchInferenceOperator(RowOperator):
         self.fail_on_length = fail_on_length
         self.accept_answers = accept_answers
         self.reasoning = reasoning
+        self.row_usage = row_usage
         self.max_new_tokens = max_new_tokens
         self.endpoint = endpoint
         self.messages = messages
@@ -170,19 +175,22 @@ class LaminiBatchInferenceOperator(RowOperator):
 
     def work(self, task: TaskRun) -> RowRun:
         """Validate the arguments, then return the run."""
-        from airflow_provider_lamini.rows.output.parts import ReasoningWriter
+        from airflow_provider_lamini.runs.answer_policy import parse_writer
         from airflow_provider_lamini.runs.lamini.inference import choose_endpoint
         from airflow_provider_lamini.runs.row_run import RowRun
 
         name = one_of("endpoint", self.endpoint, ENDPOINTS)
         inference, template = parse_inference_arguments(self, name, reasoning=self.reasoning)
+        endpoint = choose_endpoint(name, inference, template)
         config = self.row_run_config(
             task,
-            endpoint=choose_endpoint(name, inference, template),
+            endpoint=endpoint,
             model=inference.model_name,
             fingerprint_inputs={"endpoint": name, "inference": inference.plain()},
             prompt=template,
-            writer=ReasoningWriter if inference.answers.keep_reasoning else None,
+            writer=parse_writer(
+                endpoint, reasoning=inference.answers.keep_reasoning, row_usage=self.row_usage
+            ),
             output_required=True,
         )
         return RowRun(task, config)

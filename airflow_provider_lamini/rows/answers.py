@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from airflow_provider_lamini.rows.blank import any_blank, is_blank
 from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
-from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
+from airflow_provider_lamini.rows.output.chunk_result import ChunkResult, RowUsage
 from airflow_provider_lamini.rows.output_shape import MisfitError, OutputShape
 from airflow_provider_lamini.rows.thinking import TAGS, TOKEN, split_thinking
 
@@ -163,6 +163,7 @@ class RowResult(NamedTuple):
     :param usages: tokens of each answer to the row, including those that made it fail before; empty if the platform does
         not count them
     :param reasoning: what the model has thought; ``None`` if it is not to be kept
+    :param model: the model that was asked, if the endpoint may report tokens; ``None`` also if the platform has not answered
     """
 
     output: Json
@@ -170,6 +171,7 @@ class RowResult(NamedTuple):
     failure: RowFailure | None = None
     usages: tuple[TokenUsage, ...] = ()
     reasoning: str | None = None
+    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -288,6 +290,10 @@ def set_result(result: ChunkResult, offset: int, row: RowResult) -> None:
         result.fail(offset, row.failure, row.finish_reason)
     if row.reasoning is not None:
         result.reasoning[offset] = row.reasoning
+    if row.model is not None:
+        sums = sum_tokens(row.usages)
+        counted = any(sums.values())  # an answer without any tokens is one that nobody has counted
+        result.usage[offset] = RowUsage(row.model, *(int(sums[name]) for name in TOKENS if counted))
 
 
 _MAY_THINK = methodcaller("startswith", ("<", "\n<", "\n\n<", " <"))

@@ -13,12 +13,15 @@ from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.rows.answers import ACCEPTABLE, AnswerPolicy
 from airflow_provider_lamini.rows.errors import MissingExtraError
 from airflow_provider_lamini.rows.failures import FailureReason
+from airflow_provider_lamini.rows.output.parts import text_writer
 from airflow_provider_lamini.rows.output_shape import OutputShape, schema_validator
 from airflow_provider_lamini.runs.arguments import ModelClass, flag, imported, json_object, one_of, shown
 
 if TYPE_CHECKING:
     from airflow_provider_lamini.api.call import Json
     from airflow_provider_lamini.rows.answers import Check
+    from airflow_provider_lamini.rows.endpoints import DirectEndpoint, JobEndpoint
+    from airflow_provider_lamini.rows.output.parts import PartWriter
 
 
 def parse_answer_policy(
@@ -63,6 +66,24 @@ def parse_answer_policy(
         check=cast("Check | None", check),
         keep_reasoning=one_of("reasoning", reasoning, ("drop", "keep")) == "keep",
     )
+
+
+def parse_writer(
+    endpoint: JobEndpoint | DirectEndpoint, *, reasoning: bool, row_usage: object
+) -> type[PartWriter]:
+    """Validate whether each row's tokens are written, and choose what writes the parts.
+
+    :param endpoint: sends the rows
+    :param reasoning: whether to write what a model has thought
+    :param row_usage: whether to write the model and the tokens of each row
+    :raises InvalidArgumentError: if it is no flag, or the endpoint reports no tokens
+    """
+    usage = flag("row_usage", row_usage)
+    if usage and not endpoint.reports_tokens:
+        raise InvalidArgumentError(
+            "row_usage cannot be true: this endpoint reports no tokens. Remove row_usage, or use a chat endpoint."
+        )
+    return text_writer(reasoning=reasoning, usage=usage)
 
 
 def _accepted(value: object) -> frozenset[FailureReason]:

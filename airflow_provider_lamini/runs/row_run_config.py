@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from airflow_provider_lamini.rows.output.parts import USAGE_COLUMNS
 from airflow_provider_lamini.rows.values import digest
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ class RowRunConfig:
                 "prompt": self.prompt.text,
                 "passthrough": self.passthrough,
                 **({} if self.only_failed_of is None else {"only_failed_of": self.only_failed_of}),
+                **({"row_usage": True} if set(USAGE_COLUMNS) <= set(self.writer.columns) else {}),
                 **self.fingerprint_inputs,
             }
         )

@@ -249,6 +249,19 @@ def test_rows_of_a_function_are_sent_to_a_deployment(emissary, out, rows):
     assert len(rows()) == len(calls) * 2 == 2
 
 
+@pytest.mark.usefixtures("platform")
+@pytest.mark.parametrize("name", ["lamini_batch_inference", "emissary_batch_inference"])
+def test_rows_of_a_function_have_their_tokens(emissary, out, rows, name):
+    emissary.new("deployment", ("Deployed",), name=TEXT_MODEL)
+    given = {"model_name": TEXT_MODEL, "output": str(out), "endpoint": "chat", "row_usage": True}
+    run_to_end(made(getattr(task, name), lambda: ["a b", "c d"], **given))
+    tokens = (2, 2, 4) if name.startswith("lamini") else (3, 2, 5)
+    found = [
+        (row["model"], row["prompt_tokens"], row["completion_tokens"], row["total_tokens"]) for row in rows()
+    ]
+    assert found == [(TEXT_MODEL, *tokens)] * 2
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_decorator_renders_everything_but_what_the_function_gives(name):
     path = next(each["class-name"] for each in get_provider_info()["task-decorators"] if each["name"] == name)

@@ -35,7 +35,7 @@ def rows() -> list[dict[str, str]]:
     return [{"prompt": "a"}]
 
 
-@task.emissary_batch_inference(model_name="m", output="o", top_k=3)
+@task.emissary_batch_inference(model_name="m", output="o", top_k=3, row_usage=True)
 def others() -> list[str]:
     """Return prompts."""
     return ["a"]

@@ -102,6 +102,8 @@ class EmissaryBatchInferenceOperator(RowOperator):
         ``tool_calls``; by default each of them fails its row
     :param reasoning: with ``completions`` and ``chat``: what becomes of what a reasoning model thinks: ``drop`` it, or ``keep``
         it in a column of its own, ``reasoning``
+    :param row_usage: write the tokens of each row beside its output, in the columns ``prompt_tokens``, ``completion_tokens`` and
+        ``total_tokens``, and the ``model`` that it was sent to. Not for ``embeddings``.
     :param data_format: with ``classification``: ``logits`` for raw scores, ``probs`` for probabilities
     :param target: with ``embeddings``: the text to compare with, the name of a column or a template, as ``prompt``
     :param measures: with ``embeddings``: of ``cosine``, ``manhattan`` and ``euclidean``
@@ -118,6 +120,7 @@ class EmissaryBatchInferenceOperator(RowOperator):
         "engine_id",
         "wake_timeout",
         *GENERATION_FIELDS,
+        "row_usage",
         *REQUEST_FIELDS,
         "data_format",
         "target",
@@ -154,6 +157,7 @@ class EmissaryBatchInferenceOperator(RowOperator):
         fail_on_length: bool | str = False,
         accept_answers: Sequence[str] | str = (),
         reasoning: str = "drop",
+        row_usage: bool | str = False,
         data_format: str = "logits",
         target: str | None = None,
         measures: Sequence[str] = ("cosine",),
@@ -180,6 +184,7 @@ class EmissaryBatchInferenceOperator(RowOperator):
         self.fail_on_length = fail_on_length
         self.accept_answers = accept_answers
         self.reasoning = reasoning
+        self.row_usage = row_usage
         self.data_format = data_format
         self.target = target
         self.measures = measures
@@ -211,7 +216,7 @@ class EmissaryBatchInferenceOperator(RowOperator):
 
     def _config(self, task: TaskRun, project_id: str | None, engine_id: str | None) -> RowRunConfig:
         from airflow_provider_lamini.platforms.emissary.endpoints import Deployed
-        from airflow_provider_lamini.rows.output.parts import ReasoningWriter
+        from airflow_provider_lamini.runs.answer_policy import parse_writer
 
         name = one_of("endpoint", self.endpoint, ENDPOINTS)
         model_name = plain_name("model_name", self.model_name)
@@ -231,7 +236,11 @@ class EmissaryBatchInferenceOperator(RowOperator):
             fingerprint_inputs={"endpoint": name, **options},
             output_required=True,
             prompt=template,
-            writer=ReasoningWriter if name in TEXT_ENDPOINTS and self.reasoning == "keep" else None,
+            writer=parse_writer(
+                endpoint,
+                reasoning=name in TEXT_ENDPOINTS and self.reasoning == "keep",
+                row_usage=self.row_usage,
+            ),
         )
 
     def _texts(self, name: str, model_name: str) -> tuple[DirectEndpoint, PromptTemplate, dict[str, object]]:

@@ -60,7 +60,8 @@ class Completions:
             choice = response.choices[0]
             reason = choice.finish_reason or "stop"
             answer = Answer(choice.text, reason, meaning_of(reason))
-            return [judge(answer, options.answers)._replace(usages=_usages(response.usage))]
+            usages = _usages(response.usage)
+            return [judge(answer, options.answers)._replace(usages=usages, model=options.model_name)]
 
         return inference.complete(
             model=options.model_name,
@@ -98,7 +99,8 @@ class Chat:
             calls_tools = bool(said.tool_calls) and not (said.content or "").strip()
             end = ended_by(reason, refused=bool(said.refusal), calls_tools=calls_tools)
             answer = Answer(said.content, reason, end, said.thoughts)
-            return [judge(answer, options.answers)._replace(usages=_usages(response.usage))]
+            usages = _usages(response.usage)
+            return [judge(answer, options.answers)._replace(usages=usages, model=options.model_name)]
 
         return inference.chat(
             model=options.model_name,
@@ -126,7 +128,7 @@ class Classify:
     def ask(self, prompts: Sequence[str]) -> Call[list[RowResult]]:
         def parse(response: Classification) -> list[RowResult]:
             output = ranked_classes(response.data[0].scores.items(), self._measure)
-            return [RowResult(output, None, usages=_usages(response.usage))]
+            return [RowResult(output, None, usages=_usages(response.usage), model=self._model_name)]
 
         return inference.classify(
             model=self._model_name, input=prompts[0], data_format=self._data_format

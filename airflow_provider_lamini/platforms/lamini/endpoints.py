@@ -214,7 +214,7 @@ class Chat:
             )
             row = judge(answer, options.answers)
             usages = () if response.usage is None else (response.usage,)
-            return Reply(row._replace(usages=usages), response.usage)
+            return Reply(row._replace(usages=usages, model=options.model_name), response.usage)
 
         return chat.complete(
             model=options.model_name,

@@ -20,6 +20,21 @@ NOT_ANSWERED = RowFailure(FailureReason.NO_ANSWER, "the platform gave no answer 
 """The failure of a row until something else is known about it."""
 
 
+class RowUsage(msgspec.Struct, frozen=True, array_like=True):
+    """What this run has used for a row, over all times that it was sent.
+
+    :param model: the model that the row was sent to
+    :param prompt_tokens: tokens of the prompts; ``None`` if the platform has not counted them, as the other two
+    :param completion_tokens: tokens of the answers
+    :param total_tokens: both
+    """
+
+    model: str
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
+
+
 class ChunkResult(msgspec.Struct, forbid_unknown_fields=True):
     """The results of a chunk so far. The three lists have one entry per row.
 
@@ -29,6 +44,7 @@ class ChunkResult(msgspec.Struct, forbid_unknown_fields=True):
     :param failures: the same out of the list of reasons, by offset in the chunk; only failed rows are in it
     :param reused: number of rows whose output was copied from an earlier run
     :param reasoning: what the model has thought, by offset, if it is kept
+    :param usage: what answered rows have used, by offset, where the endpoint may report tokens
     """
 
     outputs: list[Any]
@@ -37,6 +53,7 @@ class ChunkResult(msgspec.Struct, forbid_unknown_fields=True):
     failures: dict[int, FailureReason] = {}
     reused: int = 0
     reasoning: dict[int, str] = {}
+    usage: dict[int, RowUsage] = {}
 
     def __post_init__(self) -> None:
         if not len(self.outputs) == len(self.finish_reasons) == len(self.errors):
@@ -114,8 +131,10 @@ class ChunkResult(msgspec.Struct, forbid_unknown_fields=True):
         for row in rows:
             self.failures.pop(row, None)
             self.reasoning.pop(row, None)
+            self.usage.pop(row, None)
         self.failures.update((rows[offset], reason) for offset, reason in retried.failures.items())
         self.reasoning.update((rows[offset], text) for offset, text in retried.reasoning.items())
+        self.usage.update((rows[offset], used) for offset, used in retried.usage.items())
         return self
 
     def counts(self, retried: int = 0, sums: Mapping[str, float] | None = None) -> Counts:

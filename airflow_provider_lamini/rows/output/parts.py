@@ -6,22 +6,24 @@ A finished chunk is a file ``part-00000.jsonl`` with one line per input row, in 
 
 ``index`` numbers the rows of the whole input from 0; in a run that sends only failed rows, the others are missing. Every
 line has all keys. ``error`` is null if the row has an output; otherwise it is a text and ``output`` is null.
-``finish_reason`` is null if the platform gave none. Failed rows are repeated in ``errors-00000.jsonl`` as ``{"index",
-<the passthrough columns>, "error_reason", "error"}``, with a reason out of `FailureReason`; without failed rows there is no
-such file. Neither file contains prompts, unless their columns are passed through.
+``finish_reason`` is null if the platform gave none. More columns may follow the output (`text_writer`). Failed rows are
+repeated in ``errors-00000.jsonl`` as ``{"index", <the passthrough columns>, "error_reason", "error"}``, with a reason out of
+`FailureReason`; without failed rows there is no such file. Neither file contains prompts, unless their columns are passed
+through.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
 from itertools import islice
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from airflow_provider_lamini.rows.columns import column_of
 from airflow_provider_lamini.rows.errors import ColumnError, OutputError
-from airflow_provider_lamini.rows.output.chunk_result import DECODER, ChunkResult
+from airflow_provider_lamini.rows.output.chunk_result import DECODER, ChunkResult, RowUsage
 from airflow_provider_lamini.rows.output.groups import length_chart, rows_by_length
 from airflow_provider_lamini.rows.run_files import errors_name, part_name, partial_name
 from airflow_provider_lamini.rows.values import kind
@@ -45,8 +47,8 @@ ERROR_COLUMNS = ("error_reason", "error")
 RESERVED = (*COLUMNS, "error_reason")
 """Keys that no passthrough column may have."""
 
-REASONING_COLUMNS = ("index", "output", "reasoning", "finish_reason", "error")
-"""The same if what the model has thought is kept."""
+USAGE_COLUMNS = RowUsage.__struct_fields__
+"""Keys of what a row has used, after its output."""
 
 _LINES_PER_BLOCK = 1000
 
@@ -189,7 +191,7 @@ class PartWriter:
 
     def result_columns(self, result: ChunkResult) -> tuple[Sequence[object], ...]:
         """The columns after the passthrough columns."""
-        return result.outputs, result.finish_reasons, result.errors
+        return tuple(_VALUES[name](result) for name in self.columns[1:])
 
     def save_partial(self, number: int, rounds: int, result: ChunkResult) -> None:
         """Save the results of a chunk so far, before its failed rows are sent again.
@@ -232,19 +234,36 @@ class PartWriter:
             yield self._encoder.encode_lines(block)
 
 
-class ReasoningWriter(PartWriter):
-    """Writes a column ``reasoning`` behind the output: what the model has thought, or null.
+@lru_cache
+def text_writer(*, reasoning: bool, usage: bool) -> type[PartWriter]:
+    """The writer of outputs in JSON Lines, with more columns behind the output.
 
-    :param folder: the output folder
-    :param passthrough: columns to copy into the output
+    :param reasoning: with ``reasoning``, what the model has thought, or null
+    :param usage: with `USAGE_COLUMNS`; they are null for rows that were not answered in this run, and tokens also if the
+        platform has not counted them
     """
+    more = (*(("reasoning",) if reasoning else ()), *(USAGE_COLUMNS if usage else ()))
 
-    columns = REASONING_COLUMNS
-    reserved = (*REASONING_COLUMNS, "error_reason")
+    class TextWriter(PartWriter):
+        columns = (*COLUMNS[:2], *more, *COLUMNS[2:])
+        reserved = (*columns, "error_reason")
 
-    def result_columns(self, result: ChunkResult) -> tuple[Sequence[object], ...]:
-        reasoning = list(map(result.reasoning.get, range(len(result))))
-        return result.outputs, reasoning, result.finish_reasons, result.errors
+    return TextWriter if more else PartWriter
+
+
+def _used(name: str) -> Callable[[ChunkResult], Sequence[object]]:
+    """A column of `USAGE_COLUMNS`."""
+    return lambda result: [getattr(result.usage.get(row), name, None) for row in range(len(result))]
+
+
+_VALUES: Mapping[str, Callable[[ChunkResult], Sequence[object]]] = {
+    "output": attrgetter("outputs"),
+    "reasoning": lambda result: list(map(result.reasoning.get, range(len(result)))),
+    **{name: _used(name) for name in USAGE_COLUMNS},
+    "finish_reason": attrgetter("finish_reasons"),
+    "error": attrgetter("errors"),
+}
+"""The columns after the passthrough columns, by their names."""
 
 
 @lru_cache(16)
