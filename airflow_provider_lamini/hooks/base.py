@@ -17,7 +17,7 @@ from airflow_provider_lamini.hooks.connection import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
     from types import TracebackType
     from typing import Self
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.api.settings import ClientSettings
     from airflow_provider_lamini.hooks.connection import ConnectionInfo
     from airflow_provider_lamini.platforms.base import Platform
+    from airflow_provider_lamini.rows.prices import Price
 
 T = TypeVar("T")
 
@@ -85,6 +86,13 @@ class PlatformHook(BaseHook):
         :raises InvalidConnectionError: if the connection is invalid
         """
         return self._connection_info().settings
+
+    def prices(self) -> Mapping[str, Price]:
+        """Return the prices of tokens by model; empty if the connection has none.
+
+        :raises InvalidConnectionError: if the connection is invalid
+        """
+        return self._connection_info().prices
 
     def client(self) -> Client:
         """Return the hook's client; it is created at the first call and open until :meth:`close`.

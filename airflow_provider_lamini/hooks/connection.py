@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
 
     from airflow_provider_lamini.platforms.base import ConnectionForm, Platform
+    from airflow_provider_lamini.rows.prices import Price
 
 C = TypeVar("C")
 
@@ -60,6 +61,7 @@ class ConnectionInfo:
     :param settings: how to reach it
     :param web_url: URL of its web pages without a trailing slash, if known
     :param state_path: where submission records go, if the connection says so
+    :param prices: prices of tokens by model
     :param secrets: texts that no log may show, besides the key
     :param unknown: names of extras that this provider does not know
     """
@@ -67,6 +69,7 @@ class ConnectionInfo:
     settings: ClientSettings
     web_url: str | None
     state_path: str | None
+    prices: Mapping[str, Price]
     secrets: tuple[str, ...] = field(repr=False)
     unknown: tuple[str, ...]
 
@@ -225,9 +228,21 @@ def _connection_info(conn: Connection, platform: Platform) -> ConnectionInfo:
         settings=settings,
         web_url=web_url.rstrip("/") if web_url else platform.form.cloud_web_url(settings.base_url),
         state_path=extras.text("state_path"),
+        prices=_prices(extras.mapping("prices")),
         secrets=_secrets(settings),
         unknown=extras.unknown,
     )
+
+
+def _prices(value: dict[str, object]) -> dict[str, Price]:
+    if not value:
+        return {}
+    from airflow_provider_lamini.rows.prices import parse_prices
+
+    try:
+        return parse_prices(value)
+    except ValueError as error:
+        raise _ProblemError(f"prices {error}.") from None
 
 
 def _settings(conn: Connection, extras: _Extras, platform: Platform) -> ClientSettings:
@@ -252,7 +267,7 @@ def _settings(conn: Connection, extras: _Extras, platform: Platform) -> ClientSe
             client_cert=extras.text("client_cert"),
             client_key=extras.text("client_key"),
             proxy=extras.text("proxy"),
-            headers=extras.mapping("headers"),
+            headers=_headers(extras.mapping("headers")),
             max_connections=extras.integer("max_connections", defaults.max_connections),
             requests_per_second=extras.optional_number("requests_per_second"),
             retry_budget=extras.number("retry_budget", defaults.retry_budget),
@@ -377,7 +392,7 @@ class _Extras:
             raise _ProblemError(f"{name} must be true or false, not {_shown(value)}.")
         return value
 
-    def mapping(self, name: str) -> dict[str, str]:
+    def mapping(self, name: str) -> dict[str, object]:
         value = self._values.get(name, {})
         if isinstance(value, str):
             try:
@@ -385,11 +400,18 @@ class _Extras:
             except ValueError as error:
                 raise _ProblemError(f"{name} must be a JSON object: {error}.") from None
         if not isinstance(value, dict):
-            raise _ProblemError(f'{name} must be a JSON object, such as {{"X-Team": "data"}}.')
-        for key, item in value.items():
-            if isinstance(item, bool) or not isinstance(item, str | int | float):
-                raise _ProblemError(f"{name}: the value of {key!r} must be text.")
-        return {key: str(item).strip() for key, item in value.items()}
+            raise _ProblemError(f"{name} must be a JSON object, such as {_EXAMPLES[name]}.")
+        return {str(key): item for key, item in value.items()}
+
+
+_EXAMPLES = {"headers": '{"X-Team": "data"}', "prices": '{"*": {"input": 0.2, "output": 0.6}}'}
+
+
+def _headers(value: Mapping[str, object]) -> dict[str, str]:
+    for key, item in value.items():
+        if isinstance(item, bool) or not isinstance(item, str | int | float):
+            raise _ProblemError(f"headers: the value of {key!r} must be text.")
+    return {key: str(item).strip() for key, item in value.items()}
 
 
 def _shown(value: object) -> str:

@@ -77,10 +77,10 @@ class LaminiChatOperator(BaseOperator):
     :param fallback_conn_id: the connection that is used then; with the same model unless there is a ``fallback_model``. A
         list is tried in its order, each connection with the model at the same place of ``fallback_model``, or with the only one.
     :return: ``model`` (the one that has answered) with ``output`` and ``finish_reason`` for one conversation, with
-        ``outputs`` and ``finish_reasons`` in the same order for a list; and ``tokens``: prompt_tokens, completion_tokens
-        and total_tokens of all answers, if the platform counts them. An output is a text, or an object if there is an
-        ``output_type``. With a fallback also ``fallback``, whether it has answered, and ``conn_id``, the connection
-        that has.
+        ``outputs`` and ``finish_reasons`` in the same order for a list; ``tokens``: prompt_tokens, completion_tokens and
+        total_tokens of all answers, if the platform counts them; and ``cost``, if the connection has a price for them. An
+        output is a text, or an object if there is an ``output_type``. With a fallback also ``fallback``, whether it has
+        answered, and ``conn_id``, the connection that has.
     """
 
     template_fields: Sequence[str] = (

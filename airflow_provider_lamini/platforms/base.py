@@ -238,6 +238,12 @@ def common_fields(platform: str) -> tuple[ConnectionField, ...]:
             minimum=1,
         ),
         ConnectionField(
+            name="prices",
+            kind=FieldKind.MAPPING,
+            title="Prices",
+            help='Prices per million tokens by model, * for all others: {"*": {"input": 0.2, "output": 0.6}}.',
+        ),
+        ConnectionField(
             name="web_url",
             kind=FieldKind.TEXT,
             title="Web address",

@@ -17,6 +17,7 @@ from airflow_provider_lamini.platforms import is_platform, platform
 from airflow_provider_lamini.plugins.bounded import BOUNDED, PageError
 from airflow_provider_lamini.plugins.jobs import MAX_TEXT, may_read_connection, read_states
 from airflow_provider_lamini.rows.errors import RowError
+from airflow_provider_lamini.rows.prices import COST, UNPRICED, describe_cost
 from airflow_provider_lamini.runs.task_record import KEY, TaskRecord
 
 if TYPE_CHECKING:
@@ -353,18 +354,27 @@ def _tokens(counts: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, J
     sums = counts.get("sums") or result.get("tokens")
     if not isinstance(sums, dict):
         return {}
-    return {
+    found = {
         str(name)[:MAX_TEXT].replace("_", " "): _scalar(value)
         for name, value in list(sums.items())[:MAX_FIELDS]
         if str(name).endswith("tokens")
     }
+    costs = {
+        name: value
+        for name in (COST, UNPRICED)
+        if isinstance(value := sums.get(name, result.get(name)), int | float)
+    }
+    cost = describe_cost(costs)
+    return found if cost is None else {**found, COST: cost}
 
 
 def _facts(result: Mapping[str, Any]) -> dict[str, Json]:
     """The short values of a task's result."""
     facts: dict[str, Json] = {}
     for name, value in list(result.items())[:MAX_FIELDS]:
-        if name in ("counts", "tokens", "output", "outputs", "failures") and not _is_folder(name, result):
+        if name in ("counts", "tokens", "cost", "output", "outputs", "failures") and not _is_folder(
+            name, result
+        ):
             continue
         if isinstance(value, dict):
             facts |= {

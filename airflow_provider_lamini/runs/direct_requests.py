@@ -26,9 +26,10 @@ from airflow_provider_lamini.exceptions import (
     WaitTimeoutError,
 )
 from airflow_provider_lamini.jobs.progress import Progress
-from airflow_provider_lamini.rows.answers import RowResult, set_result, sum_tokens
+from airflow_provider_lamini.rows.answers import RowResult, set_result
 from airflow_provider_lamini.rows.endpoints import ServedEndpoint
 from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
+from airflow_provider_lamini.rows.prices import sum_usage
 from airflow_provider_lamini.runs.chunk_jobs import REFUSALS, TOO_LARGE
 from airflow_provider_lamini.runs.event_loop import run_in_thread
 from airflow_provider_lamini.runs.open_run import CURRENT_CHECK_INTERVAL, OWNERSHIP_CHECK_INTERVAL
@@ -36,7 +37,6 @@ from airflow_provider_lamini.runs.open_run import CURRENT_CHECK_INTERVAL, OWNERS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from airflow_provider_lamini.rows.answers import TokenUsage
     from airflow_provider_lamini.rows.endpoints import DirectEndpoint
     from airflow_provider_lamini.rows.ledger.document import Chunk
     from airflow_provider_lamini.runs.open_run import ChunkRows, OpenRun
@@ -94,6 +94,7 @@ class DirectRequests:
         self._config = config
         self._run = run
         self._endpoint = endpoint
+        self._prices = task.hook.prices()
         self._retry_budget = settings.retry_budget
         self._settings = replace(
             settings,
@@ -194,22 +195,23 @@ class DirectRequests:
             # The error concerns every row, so the other requests fail in the same way.
             raise errors.exceptions[0] from None
         result, retried = result or found.result(), 0
-        usages: list[TokenUsage] = []
+        rows: list[RowResult] = []
         left: list[int] = []
         answered = chain.from_iterable(task.result() for task in tasks)
         for offset, (row, tries) in zip(sent, answered, strict=True):
             retried += tries > 1
-            usages += row.usages
+            rows.append(row)
             set_result(result, offset, row)
             if row.failure is UNSENT:
                 left.append(offset)
+        sums = sum_usage(rows, self._prices)
         with self._run.folder.lock() as locked:
             if locked:  # another run may have replaced this one since the rows were sent
                 self._run.ledger.check_acquired()
             if left:
-                self._run.pause_chunk(chunk, left, result, retried=retried, sums=sum_tokens(usages))
+                self._run.pause_chunk(chunk, left, result, retried=retried, sums=sums)
             else:
-                self._run.finish_chunk(chunk, found.rows, result, retried=retried, sums=sum_tokens(usages))
+                self._run.finish_chunk(chunk, found.rows, result, retried=retried, sums=sums)
 
     async def _request(self, client: AsyncClient, prompts: Sequence[str]) -> list[tuple[RowResult, int]]:
         """The results of some rows, each with the number of times that it was sent."""

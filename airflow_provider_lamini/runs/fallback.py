@@ -18,10 +18,11 @@ from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.runs.arguments import optional_name, plain_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from airflow_provider_lamini.api.settings import ClientSettings
     from airflow_provider_lamini.hooks.base import PlatformHook
+    from airflow_provider_lamini.rows.prices import Price
     from airflow_provider_lamini.runs.outcome import Log
 
 T = TypeVar("T")
@@ -46,11 +47,13 @@ class Route:
     :param model_name: the model
     :param conn_id: the connection to its platform
     :param settings: how to reach it
+    :param prices: the connection's prices of tokens by model
     """
 
     model_name: str
     conn_id: str
     settings: ClientSettings
+    prices: Mapping[str, Price]
 
 
 def parse_routes(
@@ -86,7 +89,11 @@ def parse_routes(
                 f"fallback_model and fallback_conn_id name {other[0]} on {other[1]}, which is tried already: change one of them."
             )
         names.append(other)
-    return [Route(model, conn, hook_class(conn).settings()) for model, conn in names]
+    hooks = [hook_class(conn) for _, conn in names]
+    return [
+        Route(model, conn, hook.settings(), hook.prices())
+        for (model, conn), hook in zip(names, hooks, strict=True)
+    ]
 
 
 def _names(argument: str, value: object) -> list[str]:

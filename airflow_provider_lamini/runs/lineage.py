@@ -76,7 +76,7 @@ class TaskLineage:
     :param made: ids and names of what it made on the platform, by the field of the result
     :param job_ids: the platform's ids of the jobs that this process knows
     :param counts: rows by outcome, or what else was counted
-    :param usage: tokens, by the platform's name for them
+    :param usage: tokens, by the platform's name for them, and ``cost``, where they are known
     """
 
     platform: str
@@ -87,7 +87,7 @@ class TaskLineage:
     made: Mapping[str, str] = field(default_factory=dict)
     job_ids: tuple[str, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
-    usage: Mapping[str, int] = field(default_factory=dict)
+    usage: Mapping[str, float] = field(default_factory=dict)
 
 
 def lineage_at_start(operator: object, fields: LineageFields) -> TaskLineage:
@@ -344,11 +344,13 @@ def _counts(result: Mapping[str, object], written: Mapping[str, Counts]) -> dict
     return {name: value for name in NUMBERS if isinstance(value := result.get(name), int)}
 
 
-def _usage(result: Mapping[str, object], written: Mapping[str, Counts]) -> dict[str, int]:
+def _usage(result: Mapping[str, object], written: Mapping[str, Counts]) -> dict[str, float]:
     tokens = result.get("tokens")
     found = [dict(tokens)] if isinstance(tokens, Mapping) else [each.sums for each in written.values()]
     names = sorted({name for each in found for name in each if name.endswith("tokens")})
-    return {name: int(sum(each.get(name, 0) for each in found)) for name in names}
+    usage: dict[str, float] = {name: int(sum(each.get(name, 0) for each in found)) for name in names}
+    costs = [each["cost"] for each in (*found, result) if isinstance(each.get("cost"), float)]
+    return {**usage, "cost": sum(costs)} if costs else usage
 
 
 def _job_ids(result: Mapping[str, object], task: TaskRun | None) -> tuple[str, ...]:

@@ -107,6 +107,6 @@ def _facet_classes() -> tuple[Any, Any]:
         made: dict[str, str] = field(factory=dict)
         jobIds: list[str] = field(factory=list)  # noqa: N815 - OpenLineage's names are written so
         counts: dict[str, int] = field(factory=dict)
-        usage: dict[str, int] = field(factory=dict)
+        usage: dict[str, float] = field(factory=dict)
 
     return PlatformTaskJobFacet, PlatformTaskRunFacet

@@ -12,6 +12,7 @@ import msgspec
 from airflow_provider_lamini.rows.counts import by_number
 from airflow_provider_lamini.rows.ledger.document import ReportData
 from airflow_provider_lamini.rows.output.groups import Chart
+from airflow_provider_lamini.rows.prices import COST, UNPRICED, describe_cost
 from airflow_provider_lamini.runs.report import Item, Report, quoted
 
 if TYPE_CHECKING:
@@ -99,8 +100,11 @@ def _figures(manifest: Manifest, header: Header, data: ReportData) -> Iterator[l
         "chunks": len(manifest.parts),
         "jobs": data.jobs,
     }
-    for name, number in (numbers | counts.sums).items():
+    sums = {name: number for name, number in counts.sums.items() if name not in (COST, UNPRICED)}
+    for name, number in (numbers | sums).items():
         yield [name.replace("_", " "), f"{number:,.0f}"]
+    if cost := describe_cost(counts.sums):
+        yield [COST, cost]
 
 
 def _failed_rows(folder: OutputFolder, manifest: Manifest) -> Iterator[tuple[str, list[Item]]]:

@@ -21,10 +21,11 @@ with DAG(
     "publishes",
     schedule=None,
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
-    params={"model": "none", "output": "none"},
+    params={"model": "none", "output": "none", "endpoint": "batch"},
 ) as dag:
 
     @task.lamini_batch_inference(
+        endpoint="{{ params.endpoint }}",
         model_name="{{ params.model }}",
         output="{{ params.output }}",
         chunk_size=1,

@@ -13,6 +13,7 @@ from airflow.providers.common.compat.sdk import AirflowSkipException
 
 from airflow_provider_lamini.results import read_outputs
 from tests.support.demo import EXAMPLES
+from tests.support.platforms import connect as connect_platform
 from tests.support.upstream import TEXT_MODEL
 
 pytestmark = [pytest.mark.dags, pytest.mark.usefixtures("airflow_db", "platform")]
@@ -39,7 +40,7 @@ def test_after_a_deferral_the_event_has_the_ids_and_counts_and_what_the_author_a
 ):
     dag = load_dags(Path(__file__).with_name("asset_dags.py"))["dag"]
     run(dag, model=TEXT_MODEL, output=str(tmp_path / "out"))
-    (extra,) = extras(airflow_db, "publishes")
+    extra = extras(airflow_db, "publishes")[-1]
     folder = str(tmp_path / "out")
     assert len(extra.pop("job_ids")) == 2
     assert extra == {
@@ -51,6 +52,22 @@ def test_after_a_deferral_the_event_has_the_ids_and_counts_and_what_the_author_a
         "report": f"{folder}/report.md",
         "report_html": f"{folder}/report.html",
         "counts": {"rows": 2, "ok": 2, "failed": 0, "retried": 0, "reused": 0},
+    }
+
+
+def test_the_event_of_a_chat_has_its_tokens_and_its_cost(
+    load_dags, tmp_path, airflow_db, platform, monkeypatch
+):
+    prices = {"*": {"input": 1000, "output": 3000}}
+    connect_platform(monkeypatch, platform, extra={"prices": prices})
+    dag = load_dags(Path(__file__).with_name("asset_dags.py"))["dag"]
+    run(dag, model=TEXT_MODEL, output=str(tmp_path / "out"), endpoint="chat")
+    usage = extras(airflow_db, "publishes")[-1]["usage"]
+    assert usage == {
+        "prompt_tokens": 5,
+        "completion_tokens": 5,
+        "total_tokens": 10,
+        "cost": pytest.approx(0.02),
     }
 
 

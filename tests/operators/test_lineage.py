@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, TaskDeferred
 
-from airflow_provider_lamini.exceptions import TooManyFailedRowsError
+from airflow_provider_lamini.exceptions import BudgetExceededError, TooManyFailedRowsError
 from airflow_provider_lamini.operators.chat import LaminiChatOperator
 from airflow_provider_lamini.operators.emissary.batch_inference import EmissaryBatchInferenceOperator
 from airflow_provider_lamini.operators.emissary.upload_dataset import EmissaryUploadDatasetOperator
@@ -19,8 +19,10 @@ from airflow_provider_lamini.operators.train import LaminiTrainOperator
 from airflow_provider_lamini.results import read_outputs
 from airflow_provider_lamini.rows.storage.data_names import file_data
 from airflow_provider_lamini.runs.lineage import lineage_at_end, sql_data
+from airflow_provider_lamini.runs.outlets import event_extra
 from tests.bad_input.world import operator_classes
 from tests.support.databases import CONN_ID, postgres, sqlite
+from tests.support.platforms import connect
 from tests.support.tasks import TI, WAITING, begin, execute, log_lines, resume, run_to_end
 from tests.support.tuning_platform import LinkedTask
 
@@ -223,6 +225,30 @@ def test_an_operator_without_jobs_tells_its_tokens(platform):
     assert facet.usage == result["tokens"]
     assert facet.model == platform.models[0]
     assert facet.jobIds == []
+
+
+@pytest.mark.usefixtures("enabled")
+def test_usage_and_cost_of_a_run_are_those_of_all_its_tries(inference, platform, monkeypatch):
+    prices = {platform.models[0]: {"input": 1000, "output": 3000}}
+    connect(monkeypatch, platform, extra={"retry_budget": 2, "prices": prices})
+    given = {"input": ["a b"] * 25, "endpoint": "chat", "chunk_size": 5, "max_in_flight": 1}
+    first = Task(inference(max_total_tokens=1, **given))
+    with pytest.raises(BudgetExceededError):
+        run_to_end(first)
+    part = run_facet(first.on_failure()).usage
+    done = part["prompt_tokens"] / 2
+    assert 0 < done < 25
+    assert part == {**usage_of(done), "cost": pytest.approx(0.008 * done)}
+    task = Task(inference(**given))
+    result = run_to_end(task).result
+    whole = {**usage_of(25), "cost": pytest.approx(0.2)}
+    assert run_facet(task.on_complete()).usage == whole
+    assert event_extra(task.operators[-1].task_lineage, result)["usage"] == whole
+
+
+def usage_of(rows):
+    """The tokens of rows with two words, which the engine answers with as many."""
+    return {"prompt_tokens": 2 * rows, "completion_tokens": 2 * rows, "total_tokens": 4 * rows}
 
 
 @pytest.mark.usefixtures("enabled")

@@ -542,3 +542,15 @@ def test_the_address_of_a_task_page_is_that_of_its_tab(monkeypatch: pytest.Monke
         task_page(Mapped(xcoms={}, map_index=-1))
         == f"/team/dags/nightly/runs/{run}/tasks/infer/plugin/llm_results"
     )
+
+
+def test_a_cost_is_shown_with_what_is_not_in_it():
+    sums = {"total_tokens": 4, "cost": 0.00012345678, "rows_without_cost": 2}
+    assert task_module._tokens({"sums": sums}, {}) == {
+        "total tokens": 4,
+        "cost": "0.000123457, without 2 rows whose cost is not known",
+    }
+    chat = {"tokens": {"total_tokens": 4}, "cost": 0.5}
+    assert task_module._tokens({}, chat) == {"total tokens": 4, "cost": "0.5"}
+    assert "cost" not in task_module._facts(chat)
+    assert "cost" not in task_module._tokens({"sums": {"total_tokens": 4, "cost": "<b>"}}, {})

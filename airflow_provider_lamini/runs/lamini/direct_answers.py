@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from airflow_provider_lamini.platforms.lamini.endpoints import Chat, DirectCompletions
+from airflow_provider_lamini.rows.prices import cost_of
 from airflow_provider_lamini.runs.fallback import ask_with_fallback, route_value
 from airflow_provider_lamini.runs.inline import (
     output_value,
@@ -64,7 +65,7 @@ class Answering:
 
         :param conversations: the conversations, each a list of messages
         :param single: whether the task has one conversation, not a list
-        :return: the model, the outputs, and the tokens that were used
+        :return: the model, the outputs, the tokens that were used, and what they cost, if it is known
         :raises AnswerError: if a conversation has no usable answer
         """
         route, replies = self._send(
@@ -73,8 +74,13 @@ class Answering:
         rows, usages = [reply.row for reply in replies], [reply.usage for reply in replies]
         report_answers(route.settings.platform, rows, usages)
         require_outputs(rows)
-        tokens = total_tokens(usages)
-        return {**route_value(self.routes, route), **output_value(rows, single=single), "tokens": tokens}
+        cost = cost_of(route.prices, route.model_name, usages)
+        return {
+            **route_value(self.routes, route),
+            **output_value(rows, single=single),
+            "tokens": total_tokens(usages),
+            **({} if cost is None else {"cost": cost}),
+        }
 
     def _send(self, calls: Callable[[Inference], list[Call[T]]]) -> tuple[Route, list[T]]:
         """Send calls to the first route that is available.

@@ -1,0 +1,103 @@
+"""What answers cost, by the prices of a connection."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+from airflow_provider_lamini.rows.answers import sum_tokens
+from airflow_provider_lamini.wording import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from airflow_provider_lamini.rows.answers import RowResult, TokenUsage
+
+OTHER_MODELS = "*"
+"""The name under which the price of all other models is."""
+COST = "cost"
+"""Key of `Counts.sums` for what the rows cost that have a cost."""
+UNPRICED = "rows_without_cost"
+"""Key of `Counts.sums` for the answered rows whose cost is not known; missing if there are none."""
+_MILLION = 1_000_000
+_EXAMPLE = '{"*": {"input": 0.2, "output": 0.6}}'
+
+
+class Price(NamedTuple):
+    """The price of a model's tokens, in any currency.
+
+    :param input: of a million tokens of prompts
+    :param output: of a million tokens of answers
+    """
+
+    input: float
+    output: float
+
+
+def parse_prices(value: Mapping[str, object]) -> dict[str, Price]:
+    """Validate prices.
+
+    :param value: by model, or `OTHER_MODELS`, a mapping with ``input`` and ``output``
+    :raises ValueError: if it is anything else; the message follows the name of the field
+    """
+    return {model: _price(model, entry) for model, entry in value.items()}
+
+
+def _price(model: str, entry: object) -> Price:
+    if not isinstance(entry, dict) or set(entry) != set(Price._fields):
+        raise ValueError(f"must have input and output for each model, as in {_EXAMPLE}")
+    for name, price in entry.items():
+        known = isinstance(price, int | float) and not isinstance(price, bool)
+        if not known or not math.isfinite(price) or price < 0:
+            raise ValueError(f"of {model}: {name} must be a number of at least 0, per million tokens")
+    return Price(float(entry["input"]), float(entry["output"]))
+
+
+def cost_of(prices: Mapping[str, Price], model: str, usages: Iterable[TokenUsage | None]) -> float | None:
+    """What answers of a model cost.
+
+    :param prices: the prices by model
+    :param model: the model
+    :param usages: the tokens of each answer; ``None`` if the platform has not counted them
+    :return: the cost; ``None`` unless the model has a price, and the platform has counted the tokens of all answers
+    """
+    price, answers = prices.get(model, prices.get(OTHER_MODELS)), list(usages)
+    if price is None or not answers or None in answers:
+        return None
+    tokens = sum_tokens(answers)
+    prompt, completion = tokens["prompt_tokens"], tokens["completion_tokens"]
+    if not prompt and not completion:  # nobody has counted them, or only both together
+        return None
+    return (prompt * price.input + completion * price.output) / _MILLION
+
+
+def sum_usage(rows: Iterable[RowResult], prices: Mapping[str, Price]) -> dict[str, float]:
+    """Sum what rows have used: tokens and, if there are prices, costs.
+
+    :param rows: the rows that were sent
+    :param prices: the prices by model
+    """
+    found = list(rows)
+    sums = sum_tokens(usage for row in found for usage in row.usages)
+    if not prices:
+        return sums
+    costs = [cost_of(prices, row.model, row.usages) for row in found if row.model is not None]
+    known = [cost for cost in costs if cost is not None]
+    if known:
+        sums[COST] = math.fsum(known)
+    if len(known) < len(costs):
+        sums[UNPRICED] = float(len(costs) - len(known))
+    return sums
+
+
+def describe_cost(sums: Mapping[str, float]) -> str | None:
+    """The cost of a run for a message, such as ``0.0125``; ``None`` if there are no prices, or no tokens.
+
+    :param sums: sums over the rows
+    """
+    if COST not in sums:
+        return None
+    missing = int(sums.get(UNPRICED, 0))
+    return f"{sums[COST]:.6g}" + (
+        f", without {counted(missing, 'row')} whose cost is not known" if missing else ""
+    )
