@@ -207,6 +207,10 @@ class JobSpec(ABC, Generic[R]):
         """
         return Fail("A retry submits a new job.")
 
+    def left_behind(self) -> str:
+        """What the task has made for a job that did not succeed, and how to use it again, a sentence; empty for nothing."""
+        return ""
+
     def advice_after_vanishing(self, job_id: str) -> str:  # noqa: ARG002 - for overrides
         """What the user can do if the platform does not know the job any more, a sentence.
 

@@ -120,10 +120,11 @@ def lineage_at_end(
     url = _platform_url(found["conn_id"] if found.get("fallback") else own_conn_id, fields, task)
     written: Mapping[str, Counts] = {} if task is None else task.written
     counts, usage = _counts(found, written), _usage(found, written)
+    known = found if task is None else {**task.made, **found}
     made = {
-        name: str(found[name])
+        name: str(known[name])
         for name in fields.makes
-        if found.get(name) and (name not in fields.uses or _used(operator, fields, name) != found[name])
+        if known.get(name) and (name not in fields.uses or _used(operator, fields, name) != known[name])
     }
     fell_back = bool(found.get("fallback"))
     own = [

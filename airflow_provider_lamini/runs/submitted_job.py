@@ -99,7 +99,7 @@ class SubmittedJob(Generic[R]):
                         *(self._kind.subject, job_id),
                     )
                     return SubmitAgain()
-                advice = self._spec.advice_after_vanishing(job_id)
+                advice = f"{self._spec.advice_after_vanishing(job_id)} {self._spec.left_behind()}".rstrip()
                 raise JobLostError(
                     f"The platform no longer knows the {self._kind.noun} {job_id}. {advice} {lost.reason}"
                 )
@@ -338,7 +338,8 @@ class SubmittedJob(Generic[R]):
         failure = decision if isinstance(decision, Fail) else Fail("A retry submits a new job.")
         if not failure.keep_record:
             self._records.forget()
-        raise job_error(self._kind, job_id, status, failure.advice)
+        advice = f"{failure.advice} {self._spec.left_behind()}".rstrip()
+        raise job_error(self._kind, job_id, status, advice)
 
     def _decide(self, job_id: str, status: EndedJob | JobStatus, submission: Submission | None) -> Decision:
         if status.state is JobState.CANCELLED and submission is not None:
@@ -386,7 +387,7 @@ class SubmittedJob(Generic[R]):
             resume_job(self._task, self._kind, job_id)
         except (BadRequestError, InvalidRequestError) as error:
             self._records.forget()
-            advice = f"It cannot be resumed: {error} A retry submits a new job."
+            advice = f"It cannot be resumed: {error} A retry submits a new job. {self._spec.left_behind()}".rstrip()
             raise job_error(self._kind, job_id, status, advice) from error
         self._records.write(submission.resumed(count))
         return WaitFor(kind=self._kind.name, job_ids=[job_id], submitted_at=time.time())

@@ -225,6 +225,8 @@ class TaskRun:
         """The jobs that this process has waited for or was resumed for, in order."""
         self.job_kind: str | None = None
         """Their kind, with its platform."""
+        self.made: dict[str, str] = {}
+        """What the task has made before it knows its result, such as a dataset, by the field of the result."""
         self.written: dict[str, Counts] = {}
         """The rows by outcome in each output folder, over all tries."""
         self._cancelled_by_kill: WaitFor | None = None

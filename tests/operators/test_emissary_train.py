@@ -122,6 +122,13 @@ def test_a_wrong_address_is_not_taken_for_something_that_is_gone(emissary, monke
 # ---- datasets --------------------------------------------------------------------------------------------------
 
 
+def test_a_dataset_that_the_platform_does_not_finish_is_named(emissary, upload):
+    emissary.scripts.dataset = ("uploading",)
+    with pytest.raises(WaitTimeoutError, match=r"The dataset upload ms-1/ds-1 "):
+        run_to_end(upload(timeout=1.5))
+    assert list(emissary.datasets) == ["ds-1"]
+
+
 @pytest.mark.parametrize("deferrable", [True, False])
 def test_rows_become_a_dataset_and_the_task_waits_until_it_can_be_used(emissary, upload, deferrable):
     emissary.scripts.dataset = ("uploading", "uploading", "uploaded")

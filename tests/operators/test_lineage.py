@@ -188,13 +188,15 @@ def test_a_training_tells_its_model_after_a_deferral(train, tuning, tmp_path):
 
 
 @pytest.mark.usefixtures("enabled")
-def test_a_failed_training_tells_its_job(train, tuning):
+def test_a_failed_training_tells_its_job_and_the_dataset_that_was_uploaded_for_it(train, tuning):
     tuning.script = [("CREATED", "FAILED")]
     task = train(max_resumes=0)
     with pytest.raises(AirflowException):
         run_to_end(task, LinkedTask())
     found = task.on_failure()
-    assert found.outputs == []
+    (dataset,) = found.outputs
+    assert dataset.name == f"datasets/{run_facet(found).made['dataset_id']}"
+    assert list(run_facet(found).made) == ["dataset_id"]
     assert len(run_facet(found).jobIds) == 1
 
 

@@ -313,6 +313,37 @@ def test_a_failed_job_fails_the_task_and_a_retry_submits_a_new_one(tuning, train
     assert tuning.jobs["1"].resumes == 0
 
 
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_a_failed_job_names_the_dataset_that_was_uploaded_for_it_and_a_retry_uses_it(
+    tuning, train, task, deferrable
+):
+    tuning.script = [("CREATED", "TRAINING MODEL", "FAILED"), ("CREATED", "COMPLETED")]
+    make = train(dataset_id=None, input=ROWS, max_resumes=0, deferrable=deferrable)
+    with pytest.raises(JobFailedError) as failed:
+        run_to_end(make, task)
+    (uploaded,) = tuning.datasets.keys() - {"dataset1"}
+    assert f"A retry submits a new job. Dataset {uploaded}, which this task has uploaded, stays" in str(
+        failed.value
+    )
+    assert "a retry uses it again" in str(failed.value)
+    assert run_to_end(make, task).result["dataset_id"] == uploaded
+    assert len(tuning.datasets) == 2
+
+
+def test_without_a_record_the_dataset_can_be_given_to_another_task(tuning, train):
+    tuning.script = [("FAILED",)]
+    make = train(dataset_id=None, input=ROWS, max_resumes=0, deferrable=False, state_path=None)
+    with pytest.raises(JobFailedError, match="stays on the platform: pass it as dataset_id to use it again"):
+        run_to_end(make)
+
+
+def test_a_failed_job_does_not_name_a_dataset_that_was_given(tuning, train, task):
+    tuning.script = [("FAILED",)]
+    with pytest.raises(JobFailedError) as failed:
+        run_to_end(train(max_resumes=0), task)
+    assert "Dataset" not in str(failed.value)
+
+
 @pytest.mark.parametrize("word", ["FAILED", "TIMED OUT"])
 def test_a_job_that_failed_or_timed_out_is_resumed(tuning, train, task, word):
     tuning.script = [("CREATED", word)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -18,7 +19,12 @@ from airflow_provider_lamini.rows.sources.options import InputOptions
 from airflow_provider_lamini.rows.sources.source import open_source
 from airflow_provider_lamini.rows.values import digest
 from airflow_provider_lamini.runs.recording import left_job_id, record_job_id
-from airflow_provider_lamini.runs.submission_record import NoRecord, Submission, record_store
+from airflow_provider_lamini.runs.submission_record import (
+    NoRecord,
+    Submission,
+    UnreadableRecordError,
+    record_store,
+)
 from airflow_provider_lamini.wording import counted
 
 if TYPE_CHECKING:
@@ -80,6 +86,26 @@ def check_tuning(target: UploadBasePath) -> None:
         )
 
 
+def dataset_left_behind(task: TaskRun, state_path: str | None) -> str:
+    """Say which dataset this task has uploaded, in this try or an earlier one, if its job has failed. Lineage names it, too.
+
+    :param task: this try of the task
+    :param state_path: folder for the record of the upload; ``None`` for the default
+    :return: a sentence; empty if there is no dataset, or its record is lost
+    """
+    record = None
+    with suppress(UnreadableRecordError):  # the error about the job is more important
+        record = record_store(task, state_path, RECORD).read()
+    again = "pass it as dataset_id to use it again"
+    if record is not None and record.job_id is not None:
+        task.made["dataset_id"] = record.job_id
+        again = "a retry uses it again, and another task can, as its dataset_id"
+    dataset_id = task.made.get("dataset_id")
+    if dataset_id is None:
+        return ""
+    return f"Dataset {dataset_id}, which this task has uploaded, stays on the platform: {again}."
+
+
 class DatasetUpload:
     """Uploads the dataset that a task needs, or finds the one that an earlier try uploaded.
 
@@ -136,6 +162,7 @@ class DatasetUpload:
             dataset_id = record.job_id or left_job_id(self._task, fingerprint)
             if dataset_id is not None:
                 rows, size = record.numbers["rows"], record.numbers["bytes"]
+                self._task.made["dataset_id"] = dataset_id
                 log.info("An earlier try has uploaded dataset %s with %s.", dataset_id, counted(rows, "row"))
                 return UploadedDataset(dataset_id, rows, size, recorded_failures(record.numbers), new=False)
             log.info(
@@ -163,6 +190,7 @@ class DatasetUpload:
             self._records.write(intent)
             self._task.begun = True
             dataset_id = self._send(dataset, target)
+        self._task.made["dataset_id"] = dataset_id
         uploaded = intent.submitted(dataset_id, time.time())
         record_job_id(self._task, dataset_id, "dataset", fingerprint, lambda: self._records.write(uploaded))
         log.info("Uploaded dataset %s: %s, %d bytes.", dataset_id, counted(dataset.rows, "row"), dataset.size)

@@ -23,7 +23,11 @@ from airflow_provider_lamini.runs.job_spec import (
     Resume,
     find_new_job,
 )
-from airflow_provider_lamini.runs.lamini.dataset_upload import DatasetUpload, check_tuning
+from airflow_provider_lamini.runs.lamini.dataset_upload import (
+    DatasetUpload,
+    check_tuning,
+    dataset_left_behind,
+)
 from airflow_provider_lamini.runs.loss_history import final_loss, write_loss_history
 from airflow_provider_lamini.runs.submitted_job import resume_job
 from airflow_provider_lamini.wording import counted
@@ -147,6 +151,10 @@ class Training(JobSpec[dict[str, object]]):
             times = f"It was resumed {counted(submission.resumes, 'time')}. " if submission.resumes else ""
             return Fail(f"{times}A retry submits a new job.")
         return Fail("A retry submits a new job.")
+
+    def left_behind(self) -> str:
+        request = self._request
+        return "" if request.rows is None else dataset_left_behind(self._task, request.state_path)
 
     def publish_link(self, job_id: str) -> None:
         publish_tuning_link(self._task, job_id)
