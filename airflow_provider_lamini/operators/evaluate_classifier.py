@@ -163,13 +163,14 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
         """Check the rows, have the classifier evaluated, compare the metrics with the thresholds."""
         from airflow_provider_lamini.hooks.lamini import LaminiHook
         from airflow_provider_lamini.runs.lamini.classifier_evaluation import evaluate_classifier
+        from airflow_provider_lamini.runs.task import TaskIdentity
 
-        del context
+        task = TaskIdentity.of(context["ti"], in_loop=context.get("loop") is not None)
         paths_to_text(self)
         with as_argument_errors():
             wanted = self._evaluation()
             hook = LaminiHook(plain_name("lamini_conn_id", self.lamini_conn_id))
-            return evaluate_classifier(hook, wanted, self.log)
+            return evaluate_classifier(hook, wanted, task, self.log)
 
     def _evaluation(self) -> ClassifierEvaluation:
         """Validate the arguments."""

@@ -43,6 +43,14 @@ _KEPT_ROWS = re.compile(rf"{WORK}/rows-[0-9a-f]{{32}}-[0-9a-f]{{8}}\.jsonl")
 _PARTIAL = re.compile(rf"{WORK}/(?:chunk-\d{{5,}}\.round-\d+\.json|late-\d{{5,}}\.\d+)")
 
 
+def owner_file(name: str) -> str:
+    """The file that says which task writes another one.
+
+    :param name: name of the other file, such as that of a report
+    """
+    return f"_owner-{name.partition('.')[0]}.json"
+
+
 def part_name(number: int, suffix: str = "jsonl") -> str:
     """The file with the results of a chunk. Up to 100,000 parts, names sort in the order of the rows."""
     return f"part-{number:05d}.{suffix}"
@@ -107,13 +115,13 @@ def run_files(folder: OutputFolder) -> list[str]:
     names = folder.names()
     parts = [name for name in names if _PART.fullmatch(name)]
     partials = [name for name in work_names() if _PARTIAL.fullmatch(name)]
-    return [*(name for name in names if name in (MANIFEST, *_REPORTS)), *parts, *partials]
+    return [*(name for name in names if name in (MANIFEST, *_REPORTS, owner_file(REPORT))), *parts, *partials]
 
 
 def holds_results(folder: OutputFolder) -> bool:
     """Whether a folder has results of a run.
 
-    Keys of rows are none: they are written before anything is sent. Reports are none either: an evaluation writes some too.
+    Keys of rows are none: they are written before anything is sent. Reports count if they are those of an evaluation.
     """
     return any(not name.startswith(_KEYS) and name not in _REPORTS for name in run_files(folder))
 

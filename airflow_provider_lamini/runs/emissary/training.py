@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.platforms.emissary.api import testing_functions, training
 from airflow_provider_lamini.platforms.emissary.kinds import TRAINING, join_id, split_id
-from airflow_provider_lamini.runs.arguments import check_output
 from airflow_provider_lamini.runs.emissary.named_job import NamedJob
-from airflow_provider_lamini.runs.loss_history import final_loss, write_loss_history
+from airflow_provider_lamini.runs.loss_history import HISTORY, final_loss, write_loss_history
+from airflow_provider_lamini.runs.output_owner import claim_output
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -81,7 +81,7 @@ class Training(NamedJob):
     @contextmanager
     def prepare(self, mark: str) -> Iterator[Prepared]:
         request = self._request
-        check_output(request.output, request.output_conn_id)
+        claim_output(request.output, request.output_conn_id, HISTORY, self._task.identity)
         self._check_test_functions(request.arguments.get("test_functions") or ())
         yield self.named(mark, self._create)
 

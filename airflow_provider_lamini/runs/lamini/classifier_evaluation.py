@@ -14,9 +14,9 @@ from airflow_provider_lamini.rows.sources.source import open_source
 from airflow_provider_lamini.rows.sources.validation import check_input_apart
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
 from airflow_provider_lamini.rows.values import digest
-from airflow_provider_lamini.runs.arguments import check_output
 from airflow_provider_lamini.runs.evaluation import ThresholdResult, check_names, decide
 from airflow_provider_lamini.runs.evaluation_report import threshold_section, verdict
+from airflow_provider_lamini.runs.output_owner import claim_output
 from airflow_provider_lamini.runs.report import Report, write_reports
 from airflow_provider_lamini.wording import counted
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.rows.bad_rows import BadRowPolicy
     from airflow_provider_lamini.rows.sources.options import InputOptions
     from airflow_provider_lamini.runs.outcome import Log
+    from airflow_provider_lamini.runs.task import TaskIdentity
 
 MAX_ROWS = 50_000
 """The platform takes all rows in one request, and answers once it has evaluated them."""
@@ -71,18 +72,21 @@ class ClassifierEvaluation:
     output_conn_id: str | None
 
 
-def evaluate_classifier(hook: LaminiHook, wanted: ClassifierEvaluation, log: Log) -> dict[str, object]:
+def evaluate_classifier(
+    hook: LaminiHook, wanted: ClassifierEvaluation, task: TaskIdentity, log: Log
+) -> dict[str, object]:
     """Check the rows, have the classifier evaluated, and compare the metrics with the thresholds.
 
     :param hook: the hook; it is opened once the rows are known to be usable
     :param wanted: the evaluation
+    :param task: the task, whose files are in the output folder
     :param log: the task's log
     :return: metrics, thresholds that were missed, ids and files
     :raises InvalidArgumentError: if the rows cannot be evaluated; nothing has been sent
     :raises ThresholdMissedError: if a threshold is missed, and the gate is ``fail``
     """
     rows, name, failures = _read_rows(wanted, log)
-    check_output(wanted.output, wanted.output_conn_id)
+    claim_output(wanted.output, wanted.output_conn_id, REPORT, task)
     call = evaluation.run(
         test_model_id=wanted.model_id,
         test_eval_type="classifier",

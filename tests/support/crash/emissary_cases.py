@@ -113,7 +113,10 @@ class EmissaryTrain(EmissaryCase):
         history = (place / "out" / "loss_history.jsonl").read_text().splitlines()
         if [json.loads(line) for line in history] != LOSSES:
             found.wrong.append("the loss history is wrong")
-        litter = {path.name for path in (place / "out").iterdir()} - {"loss_history.jsonl"}
+        litter = {path.name for path in (place / "out").iterdir()} - {
+            "loss_history.jsonl",
+            "_owner-loss_history.json",
+        }
         if litter:
             found.wrong.append(f"left behind: {sorted(litter)}")
         return found

@@ -90,7 +90,10 @@ class Train(ScriptCase):
         job = world.tuning.jobs["1"]
         if world.tuning.datasets.get(job.body["dataset_id"]) != ROWS:
             found.wrong.append("the model was tuned on other rows")
-        litter = {path.name for path in (place / "out").iterdir()} - {"loss_history.jsonl"}
+        litter = {path.name for path in (place / "out").iterdir()} - {
+            "loss_history.jsonl",
+            "_owner-loss_history.json",
+        }
         if litter:
             found.wrong.append(f"left behind: {sorted(litter)}")
         return found

@@ -379,6 +379,7 @@ class Evaluate(RowCase):
             "model",
             "base",
             "scores.jsonl",
+            "_owner-report.json",
             "report.md",
             "report.html",
         }

@@ -1,0 +1,79 @@
+"""Tasks that share an output folder do not replace each other's files, and a task replaces its own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from airflow_provider_lamini.exceptions import InvalidArgumentError
+from tests.support.tasks import TI, WAITING, run_to_end
+
+OUT = {"output": "{out}"}
+WRITERS = {
+    "TrainOperator": {**OUT, **WAITING},
+    "EmissaryTrainOperator": {**OUT, **WAITING},
+    "EmissaryGRPOTrainOperator": {**OUT, **WAITING},
+    "EvaluateClassifierOperator": OUT,
+    "EvaluateOperator": {**OUT, "endpoint": "completions"},
+}
+"""The operators that write an output folder of files that are not parts, and their arguments."""
+OTHERS = {
+    "another task": replace(TI, task_id="other"),
+    "another Dag": replace(TI, dag_id="other"),
+    "another mapped task": replace(TI, map_index=3),
+}
+
+
+def run(world, operator, ti=TI, **arguments):
+    options = WRITERS.get(operator, {"endpoint": "completions"})
+    return run_to_end(lambda: world.make(operator, {**options, **arguments}), ti).result
+
+
+def contents(folder):
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+@pytest.mark.parametrize("operator", WRITERS)
+def test_files_of_another_task_are_not_replaced(world, operator, other):
+    run(world, operator)
+    before = contents(world.folder / "out")
+    world.reset()
+    with pytest.raises(InvalidArgumentError, match=r"is that of dag nightly, task infer,.*Nothing was sent"):
+        run(world, operator, OTHERS[other])
+    assert not world.work
+    assert contents(world.folder / "out") == before
+
+
+@pytest.mark.parametrize("operator", [name for name in WRITERS if name != "EvaluateOperator"])
+def test_a_task_replaces_its_own_files_in_each_run(world, operator):
+    first = run(world, operator)
+    world.reset()
+    assert run(world, operator, replace(TI, run_id="run-2")).keys() == first.keys()
+    assert world.work
+
+
+def test_an_evaluation_replaces_that_of_another_task_where_it_is_told_to(world):
+    run(world, "EvaluateOperator")
+    run(world, "EvaluateOperator", OTHERS["another task"], on_other_run="replace")
+    with pytest.raises(InvalidArgumentError, match="task other"):
+        run(world, "EvaluateOperator")
+
+
+def test_training_and_evaluation_may_share_a_folder(world):
+    for operator in WRITERS:
+        if operator in ("TrainOperator", "EvaluateOperator"):
+            run(world, operator, replace(TI, task_id=operator))
+    names = {path.name for path in (world.folder / "out").iterdir()}
+    assert {"loss_history.jsonl", "report.md", "scores.jsonl", "model"} <= names
+
+
+@pytest.mark.parametrize("operator", ["EvaluateOperator", "EvaluateClassifierOperator"])
+def test_the_report_of_a_run_over_rows_is_not_replaced_nor_that_of_an_evaluation(world, operator):
+    run(world, "BatchInferenceOperator", output="{here}/rows")
+    with pytest.raises(InvalidArgumentError, match="holds the results of a run over rows"):
+        run(world, operator, output="{here}/rows")
+    run(world, operator, output="{here}/evaluation")
+    with pytest.raises(InvalidArgumentError, match="belong to another run"):
+        run(world, "BatchInferenceOperator", output="{here}/evaluation")
