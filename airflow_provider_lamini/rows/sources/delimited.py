@@ -401,7 +401,7 @@ def _reason(error: csv.Error) -> str:
     if "field larger" in text:
         return _TOO_LONG
     if "end of data" in text:
-        return "a quotation mark is opened here and never closed."
+        return "a quotation mark is opened here and never closed. If it is part of the text, set csv_options={'quote': None}."
     if "new-line character" in text:
         return "a carriage return stands outside of quotation marks. End lines with LF or CRLF."
     return f"not valid CSV ({text}). See csv_options, if values are quoted or escaped in another way."

@@ -117,9 +117,17 @@ def partition_columns(path: str) -> dict[str, str | None]:
     found: dict[str, str | None] = {}
     for part in PurePosixPath(path).parts[:-1]:
         if match := _PARTITION.fullmatch(part):
-            name, value = unquote(match[1]), unquote(match[2])
+            name, value = _unescaped(match[1]), _unescaped(match[2])
             found[name] = None if value == _NULL_PARTITION else value
     return found
+
+
+def _unescaped(text: str) -> str:
+    """A name or value as Hive has it before it escapes characters; the text as it is if its escapes are none of UTF-8."""
+    try:
+        return unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        return text
 
 
 def path_matches(path: str, pattern: str) -> bool:
