@@ -114,3 +114,20 @@ def test_a_missing_page_is_named(world, pages):
     ):
         run(world, "completions", pages, on_bad_row="error")
     assert sent(world) == []
+
+
+@pytest.mark.parametrize("relative", [False, True])
+@pytest.mark.parametrize("names", [["in/x/*", "in/y/**/*"], ["in/x/*", "in/y/b.jsonl"], ["in/*/*"]])
+def test_patterns_without_a_suffix_are_files_where_their_folder_exists(world, monkeypatch, names, relative):
+    monkeypatch.chdir(world.folder)
+    for folder, text in (("x", "a"), ("y", "b")):
+        world.put(f"in/{folder}/{text}.jsonl", lines(["prompt"], text))
+    run(world, "completions", names if relative else [f"{{here}}/{name}" for name in names])
+    assert sent(world) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "text", ["/*", "/**", "/no-such-folder/*", "/tmp/* is full", "a/b*c", "*/tmp/*", "http://example.com/*"]
+)
+def test_texts_that_only_resemble_patterns_are_sent(text):
+    assert files_of_list([text, text]) is None

@@ -11,7 +11,7 @@ from airflow_provider_lamini.rows.errors import InputError
 from airflow_provider_lamini.rows.run_files import MANIFEST, SHARDS
 from airflow_provider_lamini.rows.sources.compression import SUFFIXES as COMPRESSIONS
 from airflow_provider_lamini.rows.storage.locate import locate
-from airflow_provider_lamini.rows.storage.patterns import is_pattern
+from airflow_provider_lamini.rows.storage.patterns import fixed_part, is_pattern
 from airflow_provider_lamini.rows.storage.uris import SCHEME, has_one_slash, split_uri
 from airflow_provider_lamini.rows.values import is_path_object
 
@@ -46,6 +46,8 @@ _OTHER_DATA = re.compile(
 """Paths of what cannot be read by its name: exports, parts of jobs of Hadoop and Hive, and folders."""
 _MAYBE_OTHER = re.compile(rf"[^\s/]+\.(?:{_DATA})\Z", re.IGNORECASE)
 """The same without a folder, as a text may also be."""
+_FOLDER_PATTERN = re.compile(r"(?![A-Za-z][A-Za-z0-9+.\-]*:)[^\s*?\[{]+/\S*\*\S*")
+"""A pattern without a scheme that begins with a folder, such as ``/data/day/*``."""
 _AS_ROWS = "To send texts that look like paths, pass rows: [{'prompt': ...}]."
 
 
@@ -174,14 +176,15 @@ def _is_file(item: object) -> bool:
         return False
     has_scheme = SCHEME.match(item) is not None
     if not _CANDIDATE.match(item):
-        return not has_scheme and _OTHER_DATA.fullmatch(item) is not None
+        return not has_scheme and (_OTHER_DATA.fullmatch(item) is not None or _is_folder_pattern(item))
     known = suffix_of(item)[0] in SUFFIXES
     blank = any(map(str.isspace, item))
     if has_scheme:
         return known or (not blank and split_uri(item).scheme not in _WEB)
     if not blank and (known or _OTHER_DATA.fullmatch(item)):
         return True
-    return (known or item.startswith(("/", "./", "../", "~/"))) and _exists(item)
+    named = known or item.startswith(("/", "./", "../", "~/"))
+    return named and (_exists(item) or _is_folder_pattern(item))
 
 
 def _may_be_file(item: object) -> bool:
@@ -207,6 +210,17 @@ def _exists(text: str) -> bool:
     except (OSError, ValueError):
         return False
     return True
+
+
+def _is_folder_pattern(text: str) -> bool:
+    """Whether a text is a pattern that begins with a folder that exists on this machine."""
+    if "*" not in text or not _FOLDER_PATTERN.fullmatch(text):
+        return False
+    try:
+        store, path = locate(text)
+        return store.is_folder(str(fixed_part(path)))
+    except (OSError, ValueError):
+        return False
 
 
 def _check_keys(files: Iterable[str]) -> None:
