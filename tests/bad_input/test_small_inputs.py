@@ -175,3 +175,14 @@ def test_an_open_quotation_mark_is_refused_with_the_option(world):
     world.put("r.tsv", b'id\tprompt\n1\t"a\n2\tb\n')
     with pytest.raises(InvalidArgumentError, match=r"line 2: a quotation mark is opened.*\{'quote': None\}"):
         prompts(world, "{here}/r.tsv")
+
+
+@pytest.mark.parametrize("content", [line("a"), b'\xef\xbb\xbf[{"prompt": "a"}]\n'])
+def test_rows_of_json_in_a_csv_file_are_named_and_not_repeated(world, content):
+    world.put("r.csv", content)
+    with pytest.raises(
+        InvalidArgumentError, match=r"r\.csv begins with a row of JSON.*input_format='jsonl'"
+    ) as caught:
+        prompts(world, "{here}/r.csv")
+    assert "prompt" not in str(caught.value)
+    assert prompts(world, "{here}/r.csv", input_format="jsonl") == ["a"]

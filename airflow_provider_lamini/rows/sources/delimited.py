@@ -38,6 +38,7 @@ _MAX_RECORD = 2 * MAX_LINE
 """Bytes of a record of several lines that may be in memory. One that is longer is a bad row."""
 _TOO_LONG = f"a value is longer than {MAX_LINE >> 20} MiB. Is a closing quotation mark missing?"
 _MARK = "\ufeff"
+_JSON_ROWS = ('{"', '[{"')
 _DELIMITERS = {"tsv": "\t"}
 """The delimiter that the format of a file says."""
 
@@ -232,6 +233,9 @@ class DelimitedReader:
                 f"{name}: no column of the header has a name. If there is no header, name the columns in csv_options['header']."
             )
         header[0] = header[0].lstrip(_MARK)
+        if header[0].lstrip().startswith(_JSON_ROWS):
+            # The line is a row, so the message does not repeat it as the names of columns.
+            raise InputError(f"{name} begins with a row of JSON. Rename it, or pass input_format='jsonl'.")
         self._expect_again(header)
         return [column.strip() for column in header]
 
