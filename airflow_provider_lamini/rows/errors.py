@@ -182,7 +182,9 @@ _PASSING_CODES = frozenset(
 
 
 class TemporaryDiskError(StoreRefusedError):
-    """The disk for temporary files on the worker is full, or cannot be used."""
+    """The disk for temporary files on the worker is full, or cannot be used. Another worker may have space."""
+
+    may_pass = True
 
 
 class InputMissingError(InputError):

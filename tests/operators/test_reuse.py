@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from pathlib import Path
 
 import pytest
 
-from airflow_provider_lamini.exceptions import InvalidArgumentError
+from airflow_provider_lamini.exceptions import InvalidArgumentError, StorageError
 from airflow_provider_lamini.results import SHARDS, merge_shards, read_outputs
 from tests.support.tasks import at_log_line, log_lines, run_to_end
 from tests.support.upstream import text_for, vector_for
@@ -280,3 +281,23 @@ def test_a_damaged_list_of_merged_runs_is_said(engine, inference, folders, tmp_p
         run_to_end(inference(input=TEXTS, output=folders[0], reuse_from=str(merged)))
     assert any("Nothing can be reused: " in line and SHARDS in line for line in lines)
     assert len(engine.prompts) == before + 25
+
+
+def test_a_full_disk_for_the_keys_is_named(monkeypatch, engine, inference, folders):
+    first, second, _ = folders
+    run_to_end(inference(input=TEXTS, output=first))
+    connect = sqlite3.connect
+
+    def connect_to_full_disk(*args, **options):
+        database = connect(*args, **options)
+        database.execute("PRAGMA max_page_count = 2")
+        return database
+
+    monkeypatch.setattr(sqlite3, "connect", connect_to_full_disk)
+    before = len(engine.prompts)
+    with pytest.raises(StorageError, match=r"keys for reuse_from do not fit.*disk is full.*set TMPDIR"):
+        run_to_end(inference(input=TEXTS, output=second, reuse_from=first))
+    assert len(engine.prompts) == before
+    monkeypatch.setattr(sqlite3, "connect", connect)
+    again = run_to_end(inference(input=TEXTS, output=second, reuse_from=first))
+    assert again.result["counts"]["reused"] == 25

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from airflow_provider_lamini.rows.errors import IncompleteOutputError
+from airflow_provider_lamini.rows.errors import IncompleteOutputError, TemporaryDiskError
 from airflow_provider_lamini.rows.keys import KEY_SIZE
 from airflow_provider_lamini.rows.output.manifest import read_manifest
 from airflow_provider_lamini.rows.output.shards import run_folders
@@ -145,6 +145,19 @@ class EarlierRun:
         return found
 
     def _read_keys(self) -> sqlite3.Connection:
+        """Read the keys of all runs.
+
+        :raises TemporaryDiskError: if the temporary database cannot be written
+        """
+        try:
+            return self._write_index()
+        except sqlite3.OperationalError as error:
+            raise TemporaryDiskError(
+                f"The keys for reuse_from do not fit on the worker's disk for temporary files ({error}). Free space, or set "
+                "TMPDIR on the worker to a folder on another disk."
+            ) from error
+
+    def _write_index(self) -> sqlite3.Connection:
         # No name: a temporary database on disk, which SQLite removes from its folder as soon as it is open.
         index = self._index = sqlite3.connect("", check_same_thread=False)
         index.executescript(

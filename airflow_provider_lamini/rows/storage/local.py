@@ -328,9 +328,7 @@ def _named_errors() -> Iterator[None]:
     except OSError as error:
         full = error.errno in FULL
         reason = "is full. Free space" if full else f"cannot be used ({error.strerror}). Correct that"
-        refused = TemporaryDiskError(
+        raise TemporaryDiskError(
             f"The worker's disk for temporary files ({tempfile.tempdir or 'TMPDIR'}) {reason}, or set TMPDIR on the worker to a "
             "folder on another disk."
-        )
-        refused.may_pass = True
-        raise refused from error
+        ) from error
