@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -16,7 +18,7 @@ from airflow_provider_lamini.operators.emissary.upload_dataset import EmissaryUp
 from airflow_provider_lamini.operators.memory_rag_refresh import LaminiMemoryRagRefreshOperator
 from airflow_provider_lamini.operators.results_to_table import ResultsToTableOperator
 from airflow_provider_lamini.operators.train import LaminiTrainOperator
-from airflow_provider_lamini.results import read_outputs
+from airflow_provider_lamini.results import merge_shards, read_outputs
 from airflow_provider_lamini.rows.storage.data_names import file_data
 from airflow_provider_lamini.runs.lineage import lineage_at_end, sql_data
 from airflow_provider_lamini.runs.outlets import event_extra
@@ -385,6 +387,28 @@ def test_reads_and_writes_reach_the_hook_lineage(collector, inference, rows_file
     run_to_end(inference(input=str(rows_file)))
     assert [info.asset.uri for info in collector.collected_assets.inputs] == [f"file://{rows_file}"]
     assert [info.asset.uri for info in collector.collected_assets.outputs] == [f"file://{out}"]
+
+
+def test_each_file_and_folder_of_several_tasks_reaches_the_hook_lineage_also_if_one_fails(
+    collector, inference, tmp_path
+):
+    files = [str(tmp_path / f"{name}.jsonl") for name in "ab"]
+    for file in files:
+        Path(file).write_text('{"prompt": "one"}\n{"prompt": "two"}\n')
+    first, second, third, merged = (str(tmp_path / name) for name in ("first", "second", "third", "all"))
+    ended = run_to_end(inference(input=files, output=first, chunk_size=1))
+    assert len(ended.deferrals) > 1
+    copied = run_to_end(inference(input=files[:1], output=second, reuse_from=first)).result
+    assert copied["counts"]["reused"] == 2
+    with pytest.raises(TooManyFailedRowsError):
+        run_to_end(inference(input=files[1:], output=third, check="builtins.callable"))
+    merge_shards([first, second], merged)
+
+    def collected(side):
+        return Counter(info.asset.uri.removeprefix("file://") for info in side)
+
+    assert collected(collector.collected_assets.outputs) == {first: 1, second: 1, third: 1, merged: 1}
+    assert collected(collector.collected_assets.inputs) == {files[0]: 2, files[1]: 2, first: 1}
 
 
 def test_queries_and_loaded_tables_reach_the_hook_lineage(collector, inference, tmp_path, monkeypatch, out):
