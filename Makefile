@@ -20,7 +20,7 @@ VERSIONED := tests/bad_input/test_connections.py tests/bad_input/test_path_objec
 BENCHES ?= waiting waiting_latency waiting_cost rows imports local_overhead
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-tuning demo-emissary check test test-stack test-stores test-stores-2.11 test-models test-2.11 test-3.4 test-lowest test-tuning test-client test-dags test-faults faults faults-peers faults-stores production-trial fuzz bench bench-peers audit docs wheel clean
+.PHONY: help demo demo-tuning demo-emissary check test test-stack test-stores test-stores-2.11 test-models test-2.11 test-3.4 test-lowest test-tuning test-client test-dags test-faults faults faults-peers faults-stores production-trial fuzz bench bench-peers audit docs wheel wheel-versions clean
 .NOTPARALLEL:
 
 export PYTHON  # use this interpreter instead of the one that .ci/python finds
@@ -130,7 +130,10 @@ audit:  ## compare what the environments install with published advisories
 	@.ci/audit
 
 wheel: $(READY_DEV)  ## build sdist and wheel into dist/, and check the wheel in a fresh environment
-	@.ci/check-wheel
+	@.ci/check-wheel 3.3
+
+wheel-versions: $(READY_DEV)  ## the same with Airflow 2.11 and the pre-release of 3.4
+	@.ci/check-wheel 2.11 3.4
 
 clean:  ## remove environments, builds and caches
 	@rm -rf .venv .venv-2.11 .venv-3.4 .venv-lowest .venv-train .venv-client .venv-peers .venv-stores .ci/stores/node_modules .venv-production .venv-audit .demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -10,11 +10,23 @@ import sys
 from importlib.metadata import version
 
 import httpx
-from airflow.plugins_manager import get_fastapi_plugins
 
 import airflow_provider_lamini
 
+AIRFLOW = tuple(map(int, version("apache-airflow").split(".")[:2]))
+PAGES = (3, 1)
+"""The first Airflow that shows the pages."""
+if AIRFLOW >= PAGES:
+    from airflow.plugins_manager import get_fastapi_plugins
+
 NEEDS_EXTRAS = ("airflow_provider_lamini.local",)
+NEEDS_AIRFLOW = {
+    "airflow_provider_lamini.triggers.job_event": (3, 0),
+    "airflow_provider_lamini.plugins.app": PAGES,
+    "airflow_provider_lamini.plugins.jobs": PAGES,
+    "airflow_provider_lamini.plugins.task": PAGES,
+}
+"""Modules that older versions never load, with the first that does."""
 FILES_OF_A_PAGE = 4
 """The page, its style, its own module and the common one."""
 
@@ -40,7 +52,11 @@ def main() -> int:
     names = [
         m.name for m in pkgutil.walk_packages(airflow_provider_lamini.__path__, "airflow_provider_lamini.")
     ]
-    core = [name for name in names if not name.startswith(NEEDS_EXTRAS)]
+    core = [
+        name
+        for name in names
+        if not name.startswith(NEEDS_EXTRAS) and NEEDS_AIRFLOW.get(name, AIRFLOW) <= AIRFLOW
+    ]
     for name in core:
         importlib.import_module(name)
     installed = version("airflow-provider-lamini")
@@ -49,7 +65,7 @@ def main() -> int:
             f"the package has version {airflow_provider_lamini.__version__}, but its metadata says {installed}"
         )
         return 1
-    problem = asyncio.run(find_problem_with_pages())
+    problem = asyncio.run(find_problem_with_pages()) if AIRFLOW >= PAGES else None
     if problem:
         print(problem)
         return 1
