@@ -34,11 +34,14 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from airflow_provider_lamini.local.faults import Connections
-    from airflow_provider_lamini.local.platform import Platform
+    from airflow_provider_lamini.local.platform import LocalPlatform
 
 
 def create_app(
-    platform: Platform, key: str, control_connections: Connections | None = None, limits: Limits | None = None
+    platform: LocalPlatform,
+    key: str,
+    control_connections: Connections | None = None,
+    limits: Limits | None = None,
 ) -> ASGIApp:
     """Create the app.
 

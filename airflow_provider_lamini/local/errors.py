@@ -41,7 +41,7 @@ MAX_VALIDATION_ERRORS: Final = 20
 """Maximum number of validation errors returned for one request body."""
 
 
-class PlatformError(Exception):
+class ApiError(Exception):
     """An error that becomes an HTTP error response.
 
     :param status: HTTP status
@@ -67,14 +67,14 @@ class InvalidBodyError(HTTPException):
         self.errors: list[dict[str, Json]] = [{"loc": ["body"], "msg": message, "type": "value_error"}]
 
 
-class JobNotFoundError(PlatformError):
+class NoSuchJobError(ApiError):
     """No job has this id."""
 
     def __init__(self, job_id: str) -> None:
         super().__init__(JOB_NOT_FOUND, f"Job {job_id} not found.")
 
 
-class ModelLoadingError(PlatformError):
+class StillLoadingError(ApiError):
     """The model is still being downloaded or loaded."""
 
     def __init__(self, model_name: str) -> None:
@@ -125,9 +125,9 @@ def storage_problem(error: BaseException) -> tuple[int, str] | None:
     return None
 
 
-def http_status(error: EngineError | PlatformError) -> int:
+def http_status(error: EngineError | ApiError) -> int:
     """HTTP status that an error is returned with."""
-    if isinstance(error, PlatformError):
+    if isinstance(error, ApiError):
         return error.status
     return next((code for kind, code in _ENGINE_STATUS.items() if isinstance(error, kind)), 500)
 
@@ -140,7 +140,7 @@ def install_error_handlers(app: FastAPI, style: ApiStyle) -> None:
     """
 
     def on_platform_error(_: Request, error: Exception) -> Response:
-        known = cast("PlatformError", error)
+        known = cast("ApiError", error)
         return style.error(known.status, known.detail, known.headers)
 
     def on_engine_error(_: Request, error: Exception) -> Response:
@@ -171,7 +171,7 @@ def install_error_handlers(app: FastAPI, style: ApiStyle) -> None:
             headers["Allow"] = ", ".join(_methods(request))
         return style.error(known.status_code, known.detail, headers)
 
-    app.add_exception_handler(PlatformError, on_platform_error)
+    app.add_exception_handler(ApiError, on_platform_error)
     app.add_exception_handler(EngineError, on_engine_error)
     app.add_exception_handler(RequestValidationError, on_invalid_request)
     app.add_exception_handler(HTTPException, on_http_error)

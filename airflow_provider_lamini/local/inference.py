@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Final, Self
 from airflow_provider_lamini.api.output_types import check_output_type, json_schema
 from airflow_provider_lamini.local.engines.base import (
     BadGenerationRequest,
-    Generation,
     GenerationRequest,
+    GenerationResult,
     ModelNotFound,
 )
-from airflow_provider_lamini.local.errors import ModelLoadingError, PlatformError
+from airflow_provider_lamini.local.errors import ApiError, StillLoadingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,7 +95,7 @@ class Completion:
     finish_reason: str
 
 
-class Inference:
+class InferenceService:
     """Completions and embeddings for endpoints and jobs. Any thread may use it.
 
     :param texts: the text engine
@@ -119,7 +119,7 @@ class Inference:
     def check_text_model(self, model_name: str) -> None:
         """Check that a model can generate text now.
 
-        :raises ModelLoadingError: the model is being downloaded or loaded
+        :raises StillLoadingError: the model is being downloaded or loaded
         :raises ModelNotFound: the model is not served
         """
         self._check(model_name, self.texts.models())
@@ -127,17 +127,17 @@ class Inference:
     def check_embedding_model(self, model_name: str) -> None:
         """Check that a model can embed texts now.
 
-        :raises ModelLoadingError: the model is being downloaded or loaded
+        :raises StillLoadingError: the model is being downloaded or loaded
         :raises ModelNotFound: the model is not served
         """
         self._check(model_name, self.vectors.models())
 
     def _check(self, model_name: str, served: list[str]) -> None:
         if self._faults.is_loading(model_name):
-            raise ModelLoadingError(model_name)
+            raise StillLoadingError(model_name)
         if model_name not in served:
             if self._is_downloading(model_name):
-                raise ModelLoadingError(model_name)
+                raise StillLoadingError(model_name)
             raise ModelNotFound(model_name, served)
 
     def complete(
@@ -163,7 +163,7 @@ class Inference:
             return Completion(generation.text, generation.finish_reason)
         return Completion(_typed_output(generation, settings.output_type), generation.finish_reason)
 
-    def generate(self, request: GenerationRequest, on_text: OnText | None = None) -> Generation:
+    def generate(self, request: GenerationRequest, on_text: OnText | None = None) -> GenerationResult:
         """Generate one text.
 
         :param request: what to generate
@@ -172,7 +172,7 @@ class Inference:
         """
         prompt = request.prompt if request.messages is None else request.messages[-1]["content"]
         if self._faults.row_fails(str(prompt or "")):
-            raise PlatformError(500, "An injected row fault.")
+            raise ApiError(500, "An injected row fault.")
         return self.texts.generate(request, on_text)
 
     def embed(self, texts: list[str], model_name: str) -> list[list[float]]:
@@ -181,11 +181,11 @@ class Inference:
         :raises EngineError: the engine could not embed the texts
         """
         if any(self._faults.row_fails(text) for text in texts):
-            raise PlatformError(500, "An injected row fault.")
+            raise ApiError(500, "An injected row fault.")
         return self.vectors.embed(texts, model_name)
 
 
-def _typed_output(generation: Generation, output_type: OutputType) -> Json:
+def _typed_output(generation: GenerationResult, output_type: OutputType) -> Json:
     """Parse and check the generated object; None if it was cut off."""
     try:
         value: Json = json.loads(generation.text)

@@ -17,11 +17,11 @@ from airflow_provider_lamini.local.emissary.delays import Delays
 from airflow_provider_lamini.local.emissary.evaluation import CheckpointTester
 from airflow_provider_lamini.local.emissary.service import Emissary
 from airflow_provider_lamini.local.faults import Faults
-from airflow_provider_lamini.local.inference import Inference
+from airflow_provider_lamini.local.inference import InferenceService
 from airflow_provider_lamini.local.jobs.downloads import ModelDownloads
 from airflow_provider_lamini.local.jobs.row_jobs import (
-    BatchCompletions,
-    BatchEmbeddings,
+    CompletionJobs,
+    EmbeddingJobs,
     StreamingCompletions,
 )
 from airflow_provider_lamini.local.jobs.runner import JobRunner
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_provider_lamini.local.engines.base import EmbeddingEngine, TextEngine
-    from airflow_provider_lamini.local.jobs.runner import JobKind
+    from airflow_provider_lamini.local.jobs.runner import RunnableKind
     from airflow_provider_lamini.local.models.store import ModelStore
     from airflow_provider_lamini.local.tuning.runner import Trainer
 
@@ -56,7 +56,7 @@ VECTOR_WORKERS: Final = 2
 """Parallel requests to the embedding engine. Each one holds many texts."""
 
 
-class Platform:
+class LocalPlatform:
     """Everything the endpoints work with.
 
     :param data: folder of all data that survives a restart; only one platform may use it at a time
@@ -91,7 +91,7 @@ class Platform:
         self.faults = Faults()
         self.request_counter = RequestCounter()
         served = ServedModels(texts)
-        self.inference = Inference(served, vectors, self.faults, self._is_downloading)
+        self.inference = InferenceService(served, vectors, self.faults, self._is_downloading)
         # One worker per parallel request of the engine. Batches leave one worker free for interactive requests.
         self.text_pool = WorkerPool(texts.parallel, "text")
         self.vector_pool = WorkerPool(VECTOR_WORKERS, "vectors")
@@ -116,9 +116,9 @@ class Platform:
             vectors=vectors_of,
             tester=CheckpointTester(served, self.inference, self.text_pool, self.vector_pool),
         )
-        kinds: list[JobKind] = [
-            BatchCompletions(self.inference, self.text_pool),
-            BatchEmbeddings(self.inference, self.vector_pool),
+        kinds: list[RunnableKind] = [
+            CompletionJobs(self.inference, self.text_pool),
+            EmbeddingJobs(self.inference, self.vector_pool),
             self.streaming_completions,
             MemoryRagBuilds(self.indexes, self.inference, self.vector_pool),
             ClassifierTrainingRunner(self.classifiers, vectors_of),

@@ -16,7 +16,12 @@ from airflow_provider_lamini.local.engines.base import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from airflow_provider_lamini.local.engines.base import Generation, GenerationRequest, OnText, TextEngine
+    from airflow_provider_lamini.local.engines.base import (
+        GenerationRequest,
+        GenerationResult,
+        OnText,
+        TextEngine,
+    )
 
 
 class ServedModels:
@@ -48,7 +53,7 @@ class ServedModels:
         """Names of the served models that are not tuned."""
         return [name for name in self.models() if name not in self._adapters]
 
-    def generate(self, request: GenerationRequest, on_text: OnText | None = None) -> Generation:
+    def generate(self, request: GenerationRequest, on_text: OnText | None = None) -> GenerationResult:
         """Generate one text with the engine that serves the model.
 
         :param request: what to generate

@@ -26,7 +26,7 @@ from airflow_provider_lamini.local.engines.factory import (
 )
 from airflow_provider_lamini.local.faults import Connections
 from airflow_provider_lamini.local.models.store import ModelStore
-from airflow_provider_lamini.local.platform import Platform
+from airflow_provider_lamini.local.platform import LocalPlatform
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -102,7 +102,7 @@ def is_loopback(host: str) -> bool:
     )
 
 
-def open_platform(options: ServeOptions) -> Platform:
+def open_platform(options: ServeOptions) -> LocalPlatform:
     """Open the engines and the data folder.
 
     :param options: how to serve the platform
@@ -117,7 +117,7 @@ def open_platform(options: ServeOptions) -> Platform:
             upstream = open_upstream(options.upstream, os.environ.get(UPSTREAM_KEY_VARIABLE))
         except ValueError as error:
             raise ServeError(str(error)) from None
-        return Platform(options.data, upstream, upstream, upload_base=options.upload_base, delays=delays)
+        return LocalPlatform(options.data, upstream, upstream, upload_base=options.upload_base, delays=delays)
 
     from airflow_provider_lamini.local.engines.llama import LlamaTextEngine
 
@@ -127,7 +127,7 @@ def open_platform(options: ServeOptions) -> Platform:
         return LlamaTextEngine({name: models.require(name)})
 
     texts, vectors = open_text_engine(models), open_embedding_engine(models)
-    return Platform(
+    return LocalPlatform(
         options.data,
         texts,
         vectors,
@@ -184,7 +184,7 @@ class _Server(uvicorn.Server):
 
 
 def serve(
-    platform: Platform,
+    platform: LocalPlatform,
     key: str,
     listening: socket.socket,
     *,

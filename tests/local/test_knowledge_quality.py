@@ -17,7 +17,7 @@ from airflow_provider_lamini.local.classifiers.training import train_classifier,
 from airflow_provider_lamini.local.engines.factory import open_embedding_engine, open_upstream
 from airflow_provider_lamini.local.models.catalogue import VECTORS
 from airflow_provider_lamini.local.models.store import ModelStore
-from airflow_provider_lamini.local.platform import Platform
+from airflow_provider_lamini.local.platform import LocalPlatform
 from tests.support.local_platform import KEY, wait_until
 from tests.support.upstream import TEXT_MODEL
 
@@ -55,7 +55,7 @@ def vectors() -> Iterator[LlamaEmbeddingEngine]:
 class InProcess:
     """A platform in this process with real vectors and a text engine that records its prompts."""
 
-    def __init__(self, platform: Platform) -> None:
+    def __init__(self, platform: LocalPlatform) -> None:
         self._app = create_app(platform, KEY)
 
     def send(self, method: str, path: str, **how: Any) -> Any:
@@ -73,7 +73,7 @@ class InProcess:
 @pytest.fixture
 def in_process(tmp_path: Path, vectors: LlamaEmbeddingEngine, engine: Upstream) -> Iterator[InProcess]:
     texts = open_upstream(engine.url)
-    platform = Platform(tmp_path / "platform", texts, vectors)
+    platform = LocalPlatform(tmp_path / "platform", texts, vectors)
     yield InProcess(platform)
     platform.close()
     texts.close()

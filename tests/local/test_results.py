@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_lamini.jobs.state import JobState
-from airflow_provider_lamini.local.jobs.store import JobStore, RowResult
+from airflow_provider_lamini.local.jobs.store import JobStore, StoredResult
 from airflow_provider_lamini.local.routes.completions import batch_results, partial_results
 
 if TYPE_CHECKING:
@@ -42,18 +42,18 @@ def test_a_queued_batch_has_no_results(store: JobStore) -> None:
 
 def test_rows_after_a_gap_are_hidden_until_the_gap_is_closed(store: JobStore) -> None:
     job_id = started(store, 4)
-    store.save_results(job_id, [RowResult(0, '{"a": 1}', "stop"), RowResult(2, '"c"', "length")])
+    store.save_results(job_id, [StoredResult(0, '{"a": 1}', "stop"), StoredResult(2, '"c"', "length")])
     assert read_results(store, job_id) == {
         "outputs": [{"a": 1}, None, None, None],
         "finish_reason": ["stop", None, None, None],
     }
-    store.save_results(job_id, [RowResult(1, "null", "error", "broke")])
+    store.save_results(job_id, [StoredResult(1, "null", "error", "broke")])
     assert read_results(store, job_id)["finish_reason"] == ["stop", "error", "length", None]
 
 
 def test_an_ended_batch_shows_all_its_completed_rows(store: JobStore) -> None:
     job_id = started(store, 3)
-    store.save_results(job_id, [RowResult(2, '"c"', "stop")])
+    store.save_results(job_id, [StoredResult(2, '"c"', "stop")])
     store.mark_ended(job_id, JobState.TIMED_OUT)
     assert read_results(store, job_id) == {
         "outputs": [None, None, "c"],
@@ -63,7 +63,7 @@ def test_an_ended_batch_shows_all_its_completed_rows(store: JobStore) -> None:
 
 def test_partial_texts_are_shown_for_incomplete_rows(store: JobStore) -> None:
     job_id = started(store, 3)
-    store.save_results(job_id, [RowResult(0, '"whole"', "stop")])
+    store.save_results(job_id, [StoredResult(0, '"whole"', "stop")])
     job = store.job(job_id)
     assert job is not None
     assert json.loads(partial_results(store, job, {1: 'half "quoted'})) == {
@@ -75,7 +75,9 @@ def test_partial_texts_are_shown_for_incomplete_rows(store: JobStore) -> None:
 def test_a_large_batch_is_cheap_to_poll(store: JobStore) -> None:
     rows = 20_000
     job_id = started(store, rows)
-    store.save_results(job_id, [RowResult(row, json.dumps("words " * 20), "stop") for row in range(rows - 1)])
+    store.save_results(
+        job_id, [StoredResult(row, json.dumps("words " * 20), "stop") for row in range(rows - 1)]
+    )
     job = store.job(job_id)
     assert job is not None
     began = time.perf_counter()

@@ -16,9 +16,9 @@ import httpx
 import uvicorn
 
 from airflow_provider_lamini.local.app import create_app
-from airflow_provider_lamini.local.engines.base import EngineUnavailable, Generation, ModelNotFound
+from airflow_provider_lamini.local.engines.base import EngineUnavailable, GenerationResult, ModelNotFound
 from airflow_provider_lamini.local.faults import Connections
-from airflow_provider_lamini.local.platform import Platform
+from airflow_provider_lamini.local.platform import LocalPlatform
 from airflow_provider_lamini.local.server import bind, url_of
 from airflow_provider_lamini.local.tuning.trainer import Step, TrainingFailed, TrainingUnavailable
 
@@ -117,7 +117,7 @@ class EchoEngine:
         """Return the served names."""
         return [BASE, OTHER_BASE, *self.adapters]
 
-    def generate(self, request: GenerationRequest, on_text: OnText | None = None) -> Generation:
+    def generate(self, request: GenerationRequest, on_text: OnText | None = None) -> GenerationResult:
         """Return the trained output of the prompt, or echo the prompt."""
         if request.model_name not in self.models():
             raise ModelNotFound(request.model_name, self.models())
@@ -128,7 +128,7 @@ class EchoEngine:
             text = _as_object(request.json_schema, text)
         if on_text is not None:
             on_text(text)
-        return Generation(text, "stop", 1, 1)
+        return GenerationResult(text, "stop", 1, 1)
 
     def model_file(self, model_name: str) -> Path:
         """Return the GGUF file of the base model."""
@@ -172,7 +172,7 @@ class VectorEngine(EchoEngine):
 
 
 @contextmanager
-def served(platform: Platform) -> Iterator[str]:
+def served(platform: LocalPlatform) -> Iterator[str]:
     """Serve a platform in a thread during the block, then close it. Unfinished jobs stay in its store.
 
     :param platform: the platform
@@ -211,14 +211,14 @@ class TunablePlatform:
         self.engine: EchoEngine
         self.url = ""
         self.http = httpx.Client(verify=False)
-        self.platform: Platform
+        self.platform: LocalPlatform
 
     def start(self) -> None:
         """Start serving, and resume unfinished jobs."""
         base = self.data.with_name("base.gguf")
         base.write_text("a model")
         self.engine = EchoEngine(base)
-        self.platform = Platform(
+        self.platform = LocalPlatform(
             self.data,
             self.engine,
             VectorEngine(base),

@@ -32,7 +32,7 @@ class LearnedClass(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     examples: int
 
 
-class ClassifierModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class TrainedClassifier(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A trained classifier.
 
     :param format: name and version of the file format
@@ -81,15 +81,15 @@ class ClassifierModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         return weights.logits(vectors) * self.sharpness
 
 
-_DECODER = msgspec.json.Decoder(ClassifierModel)
+_DECODER = msgspec.json.Decoder(TrainedClassifier)
 
 
-def dump(model: ClassifierModel) -> bytes:
+def dump(model: TrainedClassifier) -> bytes:
     """Serialize a model to the content of a file."""
     return msgspec.json.encode(model)
 
 
-def load(content: bytes) -> ClassifierModel:
+def load(content: bytes) -> TrainedClassifier:
     """Load a model from the content of a file.
 
     :param content: content of the file
@@ -126,7 +126,7 @@ class ScoredClass(TypedDict):
 
 
 def rank_classes(
-    model: ClassifierModel,
+    model: TrainedClassifier,
     probabilities: Sequence[float],
     *,
     top_n: int | None = None,

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from airflow_provider_lamini.local.classifiers.model import ClassifierModel, dump, load
+from airflow_provider_lamini.local.classifiers.model import TrainedClassifier, dump, load
 from airflow_provider_lamini.local.database import Database
-from airflow_provider_lamini.local.errors import MODEL_NOT_FOUND, PlatformError
+from airflow_provider_lamini.local.errors import MODEL_NOT_FOUND, ApiError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -106,7 +106,7 @@ class ClassifierRepository:
         self._models.mkdir(parents=True, exist_ok=True)
         self._db = Database(folder / "classifiers.sqlite", SCHEMA)
         self._lock = threading.Lock()
-        self._loaded: OrderedDict[str, ClassifierModel] = OrderedDict()
+        self._loaded: OrderedDict[str, TrainedClassifier] = OrderedDict()
 
     # -- projects and examples
 
@@ -123,12 +123,12 @@ class ClassifierRepository:
         :param model_name: a model name to store with the project
         :param classes: class to description
         :param examples: class to texts
-        :raises PlatformError: the name is taken
+        :raises ApiError: the name is taken
         """
         project = Project(str(uuid.uuid4()), name, model_name, time.time())
         with self._db.write() as db:
             if db.execute("SELECT 1 FROM projects WHERE name = ?", (name,)).fetchone():
-                raise PlatformError(DUPLICATE, f"Classifier project {name!r} already exists.")
+                raise ApiError(DUPLICATE, f"Classifier project {name!r} already exists.")
             db.execute(
                 "INSERT INTO projects VALUES (?, ?, ?, ?)", (project.id, name, model_name, project.created)
             )
@@ -147,13 +147,13 @@ class ClassifierRepository:
     def get(self, name: str) -> Project:
         """Return the project with this name or id.
 
-        :raises PlatformError: it does not exist
+        :raises ApiError: it does not exist
         """
         rows = self._db.read(
             "SELECT id, name, model_name, created FROM projects WHERE name = ? OR id = ?", name, name
         )
         if not rows:
-            raise PlatformError(PROJECT_NOT_FOUND, f"Classifier project {name!r} not found.")
+            raise ApiError(PROJECT_NOT_FOUND, f"Classifier project {name!r} not found.")
         return Project(*rows[0])
 
     def classes(self, project: Project) -> dict[str, str]:
@@ -225,7 +225,7 @@ class ClassifierRepository:
 
     # -- models
 
-    def add_model(self, model: ClassifierModel, job_id: str, project: Project | None) -> str:
+    def add_model(self, model: TrainedClassifier, job_id: str, project: Project | None) -> str:
         """Store a model, unless its job has already stored one.
 
         :param model: the model
@@ -268,16 +268,16 @@ class ClassifierRepository:
         )
         return [ModelRecord(*row) for row in rows]
 
-    def model(self, model_id: str) -> ClassifierModel:
+    def model(self, model_id: str) -> TrainedClassifier:
         """Return a model, from an LRU cache or its file.
 
-        :raises PlatformError: it does not exist
+        :raises ApiError: it does not exist
         """
         with self._lock:
             loaded = self._loaded.get(model_id)
         if loaded is None:
             if not self._db.read("SELECT 1 FROM models WHERE id = ?", model_id):
-                raise PlatformError(MODEL_NOT_FOUND, f"Classifier model {model_id!r} not found.")
+                raise ApiError(MODEL_NOT_FOUND, f"Classifier model {model_id!r} not found.")
             loaded = load((self._models / f"{model_id}.json").read_bytes())
         with self._lock:
             self._loaded[model_id] = loaded

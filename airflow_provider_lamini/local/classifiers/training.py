@@ -10,10 +10,10 @@ import numpy as np
 
 from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.local.classifiers.features import features
-from airflow_provider_lamini.local.classifiers.model import FORMAT, ClassifierModel, LearnedClass
+from airflow_provider_lamini.local.classifiers.model import FORMAT, LearnedClass, TrainedClassifier
 from airflow_provider_lamini.local.classifiers.regression import Examples, calibrate, fit
 from airflow_provider_lamini.local.engines.base import EngineError
-from airflow_provider_lamini.local.errors import JobNotFoundError, PlatformError
+from airflow_provider_lamini.local.errors import ApiError, NoSuchJobError
 from airflow_provider_lamini.local.jobs.row_jobs import embed_in_background
 from airflow_provider_lamini.local.jobs.runner import JobFailed, wait_while_held
 from airflow_provider_lamini.platforms.lamini.api.embeddings import DEFAULT_MODEL
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from airflow_provider_lamini.local.classifiers.repository import ClassifierRepository
-    from airflow_provider_lamini.local.inference import Inference
+    from airflow_provider_lamini.local.inference import InferenceService
     from airflow_provider_lamini.local.jobs.runner import RunningJob
     from airflow_provider_lamini.local.jobs.store import Job, JobStore
     from airflow_provider_lamini.local.jobs.worker_pool import WorkerPool
@@ -60,7 +60,7 @@ class CachedFeatures:
     :param pool: worker pool for the embedding
     """
 
-    def __init__(self, projects: ClassifierRepository, inference: Inference, pool: WorkerPool) -> None:
+    def __init__(self, projects: ClassifierRepository, inference: InferenceService, pool: WorkerPool) -> None:
         self._projects = projects
         self._inference = inference
         self._pool = pool
@@ -89,7 +89,7 @@ class CachedFeatures:
                     batch,
                     lambda part: embed_in_background(job, self._inference, self._pool, part, DEFAULT_MODEL),
                 )
-            except (EngineError, PlatformError) as error:
+            except (EngineError, ApiError) as error:
                 raise JobFailed(f"The examples could not be embedded: {error}") from None
             self._projects.cache_vectors(DEFAULT_MODEL, batch, computed)
             job.note_progress()
@@ -146,7 +146,7 @@ def train_classifier(
     *,
     description_weight: float = DESCRIPTION_WEIGHT,
     on_loss: Callable[[int, float], None] | None = None,
-) -> ClassifierModel:
+) -> TrainedClassifier:
     """Train a classifier.
 
     :param project: name of the project
@@ -167,7 +167,7 @@ def train_classifier(
     calibration = calibrate(data, len(classes), check)
     weights = fit(data, len(classes), check, on_loss)
     counts = Counter(name for name, _ in examples)
-    return ClassifierModel(
+    return TrainedClassifier(
         format=FORMAT,
         project=project,
         embedding_model=DEFAULT_MODEL,
@@ -186,7 +186,7 @@ def train_classifier(
 def find_job(projects: ClassifierRepository, store: JobStore, job_id: str) -> dict[str, str | None]:
     """Find a classifier job and describe it as the platform's API does.
 
-    :raises JobNotFoundError: the job does not exist
+    :raises NoSuchJobError: the job does not exist
     """
     job = store.job(job_id, KIND)
     model_id = projects.model_of_job(job_id)
@@ -194,7 +194,7 @@ def find_job(projects: ClassifierRepository, store: JobStore, job_id: str) -> di
         return describe_job(job, model_id)
     # A model outlives the record of the job that trained it.
     if model_id is None:
-        raise JobNotFoundError(job_id)
+        raise NoSuchJobError(job_id)
     return {"job_id": job_id, "status": _STATUS_WORDS[JobState.SUCCEEDED], "model_id": model_id}
 
 

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Final, Literal
 import msgspec
 
 from airflow_provider_lamini.local.database import Database
-from airflow_provider_lamini.local.errors import PlatformError
+from airflow_provider_lamini.local.errors import ApiError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +38,7 @@ CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WI
 
 
 @dataclass(frozen=True, slots=True)
-class Dataset:
+class StoredDataset:
     """A dataset.
 
     :param id: its id
@@ -69,10 +69,10 @@ class Dataset:
     def read(self) -> Iterator[dict[str, Json]]:
         """Yield its rows.
 
-        :raises PlatformError: nothing was uploaded, or a line is not a JSON object; the message says which
+        :raises ApiError: nothing was uploaded, or a line is not a JSON object; the message says which
         """
         if not self.path.exists():
-            raise PlatformError(400, f"Dataset {self.id} has no rows yet: nothing was uploaded.")
+            raise ApiError(400, f"Dataset {self.id} has no rows yet: nothing was uploaded.")
         number = 0
         with self.path.open("rb") as lines:
             for line in lines:
@@ -81,7 +81,7 @@ class Dataset:
                 try:
                     row = msgspec.json.decode(line, type=dict[str, object])
                 except (msgspec.DecodeError, UnicodeDecodeError):
-                    raise PlatformError(
+                    raise ApiError(
                         400, f"Row {number} (counting from 0) of dataset {self.id} is not a JSON object."
                     ) from None
                 yield row  # type: ignore[misc]  # what JSON decodes to
@@ -127,7 +127,7 @@ class DatasetRepository:
         """Restore the initial way of uploading rows."""
         self.base = self._default_base
 
-    def create(self, *, is_public: bool) -> Dataset:
+    def create(self, *, is_public: bool) -> StoredDataset:
         """Create a dataset whose rows will be uploaded to a blob."""
         return self._insert(uuid.uuid4().hex, "azure", None, is_public=is_public)
 
@@ -149,40 +149,40 @@ class DatasetRepository:
         finally:
             partial.unlink(missing_ok=True)
 
-    def register(self, dataset_id: str, rows: int, *, is_public: bool) -> Dataset:
+    def register(self, dataset_id: str, rows: int, *, is_public: bool) -> StoredDataset:
         """Register a dataset whose rows have been written."""
         return self._insert(dataset_id, "local", rows, is_public=is_public)
 
-    def get(self, dataset_id: str) -> Dataset:
+    def get(self, dataset_id: str) -> StoredDataset:
         """Return a dataset.
 
-        :raises PlatformError: no dataset has this id
+        :raises ApiError: no dataset has this id
         """
         found = self._db.read("SELECT * FROM datasets WHERE id = ?", dataset_id)
         if not found:
-            raise PlatformError(404, f"Dataset {dataset_id!r} not found.")
+            raise ApiError(404, f"Dataset {dataset_id!r} not found.")
         known_id, base, rows, is_public, created = found[0]
-        return Dataset(known_id, base, rows, bool(is_public), created, self._path(known_id))
+        return StoredDataset(known_id, base, rows, bool(is_public), created, self._path(known_id))
 
-    def get_by_location(self, location: str) -> Dataset:
+    def get_by_location(self, location: str) -> StoredDataset:
         """Return the dataset at a location.
 
-        :raises PlatformError: no dataset has this location
+        :raises ApiError: no dataset has this location
         """
         match = _LOCATION.fullmatch(location)
         if match is None:
-            raise PlatformError(404, "No dataset has this location: it is not a location of this platform.")
+            raise ApiError(404, "No dataset has this location: it is not a location of this platform.")
         return self.get(match[1])
 
-    def confirm_row_count(self, dataset_id: str, rows: int) -> Dataset:
+    def confirm_row_count(self, dataset_id: str, rows: int) -> StoredDataset:
         """Check that exactly this many valid rows were uploaded, and store the number.
 
-        :raises PlatformError: the dataset does not exist, has another number of rows, or an invalid row
+        :raises ApiError: the dataset does not exist, has another number of rows, or an invalid row
         """
         dataset = self.get(dataset_id)
         found = sum(1 for _ in dataset.read())
         if found != rows:
-            raise PlatformError(400, f"Dataset {dataset_id} has {found} rows, not {rows}.")
+            raise ApiError(400, f"Dataset {dataset_id} has {found} rows, not {rows}.")
         with self._db.write() as db:
             db.execute("UPDATE datasets SET rows = ? WHERE id = ?", (rows, dataset_id))
         return self.get(dataset_id)
@@ -193,7 +193,7 @@ class DatasetRepository:
             db.execute("DELETE FROM datasets WHERE id = ?", (dataset_id,))
         self._path(dataset_id).unlink(missing_ok=True)
 
-    def block_folder(self, dataset: Dataset) -> Path:
+    def block_folder(self, dataset: StoredDataset) -> Path:
         """Return the folder for the uncommitted blocks of a dataset's blob."""
         return dataset.path.with_suffix(".blocks")
 
@@ -210,7 +210,9 @@ class DatasetRepository:
         """Close the database."""
         self._db.close()
 
-    def _insert(self, dataset_id: str, base: UploadBase, rows: int | None, *, is_public: bool) -> Dataset:
+    def _insert(
+        self, dataset_id: str, base: UploadBase, rows: int | None, *, is_public: bool
+    ) -> StoredDataset:
         with self._db.write() as db:
             db.execute(
                 "INSERT INTO datasets VALUES (?, ?, ?, ?, ?)",

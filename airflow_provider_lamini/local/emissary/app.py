@@ -20,10 +20,10 @@ from airflow_provider_lamini.local.emissary.routes import (
 from airflow_provider_lamini.local.errors import install_error_handlers
 
 if TYPE_CHECKING:
-    from airflow_provider_lamini.local.platform import Platform
+    from airflow_provider_lamini.local.platform import LocalPlatform
 
 
-def create_emissary_app(platform: Platform) -> FastAPI:
+def create_emissary_app(platform: LocalPlatform) -> FastAPI:
     """Create the app.
 
     :param platform: the platform behind the endpoints

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.local.classifiers.training import CachedFeatures
     from airflow_provider_lamini.local.datasets.repository import DatasetRepository
     from airflow_provider_lamini.local.emissary.evaluation import CheckpointTester
-    from airflow_provider_lamini.local.jobs.runner import JobKind
+    from airflow_provider_lamini.local.jobs.runner import RunnableKind
     from airflow_provider_lamini.local.served_models import ServedModels
     from airflow_provider_lamini.local.tuning.runner import Trainer, TrainingSlot
 
@@ -61,6 +61,6 @@ class EmissaryBackground:
         self._activations = Activations(self.resources, served, self.deployments)
 
     @property
-    def kinds(self) -> list[JobKind]:
+    def kinds(self) -> list[RunnableKind]:
         """The job kinds."""
         return [self.training, self._activations]

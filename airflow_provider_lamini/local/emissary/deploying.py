@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.local.classifiers.model import load
 from airflow_provider_lamini.local.emissary.errors import InvalidInputError, ObjectNotFoundError
-from airflow_provider_lamini.local.emissary.policy import ResourcePolicy, Schedule
+from airflow_provider_lamini.local.emissary.policy import ActiveHours, ResourcePolicy
 from airflow_provider_lamini.local.emissary.resources import Deployment, new_id
 from airflow_provider_lamini.local.emissary.service import main_name
 from airflow_provider_lamini.local.emissary.serving import ACTIVE
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def policy_of(inactive_seconds: int | None, schedule: RequestedSchedule | None) -> ResourcePolicy:
     """Return when something is put to sleep, from the fields of a request."""
-    known = None if schedule is None else Schedule(**schedule.model_dump(exclude_none=True))
+    known = None if schedule is None else ActiveHours(**schedule.model_dump(exclude_none=True))
     if inactive_seconds is None:
         return ResourcePolicy(schedule=known)
     return ResourcePolicy(inactive_seconds=inactive_seconds, schedule=known)

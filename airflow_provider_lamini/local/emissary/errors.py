@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from airflow_provider_lamini.local.errors import PlatformError
+from airflow_provider_lamini.local.errors import ApiError
 
 
-class ObjectNotFoundError(PlatformError):
+class ObjectNotFoundError(ApiError):
     """Nothing of this kind has this id or name.
 
     :param title: the kind, for example ``project``
@@ -16,7 +16,7 @@ class ObjectNotFoundError(PlatformError):
         super().__init__(404, f"{title.capitalize()} {name!r} not found.")
 
 
-class InvalidInputError(PlatformError):
+class InvalidInputError(ApiError):
     """The request cannot be fulfilled."""
 
     def __init__(self, detail: str) -> None:

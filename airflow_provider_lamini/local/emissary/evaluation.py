@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from airflow_provider_lamini.local.classifiers.features import features
 from airflow_provider_lamini.local.classifiers.model import load
 from airflow_provider_lamini.local.engines.base import Adapter, EngineError, PromptTooLong
-from airflow_provider_lamini.local.errors import PlatformError
+from airflow_provider_lamini.local.errors import ApiError
 from airflow_provider_lamini.local.inference import CompletionSettings
 from airflow_provider_lamini.local.jobs.row_jobs import retry_while_unavailable
 from airflow_provider_lamini.local.jobs.runner import JobFailed
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_provider_lamini.local.emissary.training_spec import TrainingSpec
-    from airflow_provider_lamini.local.inference import Inference
+    from airflow_provider_lamini.local.inference import InferenceService
     from airflow_provider_lamini.local.jobs.runner import RunningJob
     from airflow_provider_lamini.local.jobs.worker_pool import WorkerPool
     from airflow_provider_lamini.local.served_models import ServedModels
@@ -50,7 +50,7 @@ class CheckpointTester:
     """
 
     def __init__(
-        self, served: ServedModels, inference: Inference, texts: WorkerPool, vectors: WorkerPool
+        self, served: ServedModels, inference: InferenceService, texts: WorkerPool, vectors: WorkerPool
     ) -> None:
         self._served = served
         self._inference = inference
@@ -110,7 +110,7 @@ def _in_background(
         def run() -> None:
             try:
                 outputs[index] = retry_while_unavailable(job, lambda: answer(row))
-            except (EngineError, PlatformError) as error:
+            except (EngineError, ApiError) as error:
                 raise JobFailed(f"Test row {index} (counted from 0) could not be answered: {error}") from None
 
         return run

@@ -16,7 +16,7 @@ Day = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday"
 DAYS: Final[tuple[Day, ...]] = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 
-class Schedule(msgspec.Struct, frozen=True, kw_only=True):
+class ActiveHours(msgspec.Struct, frozen=True, kw_only=True):
     """Hours of the week in which a deployment or an engine is awake.
 
     :param timezone: IANA name
@@ -52,7 +52,7 @@ class ResourcePolicy(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     inactive_seconds: int = DEFAULT_INACTIVE_SECONDS
-    schedule: Schedule | None = None
+    schedule: ActiveHours | None = None
 
     def is_asleep(self, *, active_since: float, accessed: float, woken: bool, now: float) -> bool:
         """Whether it has been put to sleep.

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_lamini.local.emissary.background import EmissaryBackground
     from airflow_provider_lamini.local.emissary.delays import Delays
-    from airflow_provider_lamini.local.inference import Inference
+    from airflow_provider_lamini.local.inference import InferenceService
     from airflow_provider_lamini.local.jobs.runner import JobRunner
     from airflow_provider_lamini.local.jobs.store import Job, JobStore
 
@@ -77,7 +77,7 @@ class Emissary:
         background: EmissaryBackground,
         store: JobStore,
         runner: JobRunner,
-        inference: Inference,
+        inference: InferenceService,
         delays: Delays,
     ) -> None:
         background.uploads.mkdir(exist_ok=True)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_provider_lamini.api.call import Json
-    from airflow_provider_lamini.local.classifiers.model import ClassifierModel
+    from airflow_provider_lamini.local.classifiers.model import TrainedClassifier
     from airflow_provider_lamini.local.emissary.delays import Delays
     from airflow_provider_lamini.local.emissary.policy import ResourcePolicy
     from airflow_provider_lamini.local.emissary.resources import ResourceRepository
@@ -143,7 +143,7 @@ class Serving:
         """Return the path of a deployment's copy of its checkpoint."""
         return self._folder / deployment.file
 
-    def classifier(self, deployment: Deployment) -> ClassifierModel:
+    def classifier(self, deployment: Deployment) -> TrainedClassifier:
         """Return the classifier of a deployment."""
         return _load_classifier(self.path(deployment))
 
@@ -351,5 +351,5 @@ class Serving:
 
 
 @lru_cache(16)
-def _load_classifier(path: Path) -> ClassifierModel:
+def _load_classifier(path: Path) -> TrainedClassifier:
     return load(path.read_bytes())

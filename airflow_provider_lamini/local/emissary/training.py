@@ -23,7 +23,7 @@ from airflow_provider_lamini.local.emissary.training_spec import (
     step_plan,
 )
 from airflow_provider_lamini.local.engines.base import EngineError
-from airflow_provider_lamini.local.errors import PlatformError
+from airflow_provider_lamini.local.errors import ApiError
 from airflow_provider_lamini.local.jobs.runner import JobFailed
 from airflow_provider_lamini.local.test_functions import mean_scores
 from airflow_provider_lamini.local.tuning.runner import SEED, TIME_LIMIT, train_adapter
@@ -198,7 +198,7 @@ class TrainingJobs:
             raise JobFailed(f"Dataset {dataset_id} was deleted before the training began.")
         try:
             sample_rows(self._datasets.get(stored.file), target, limit, SEED, job.check)
-        except PlatformError as error:
+        except ApiError as error:
             raise JobFailed(error.detail) from None
 
     def _train_adapter(self, job: RunningJob, spec: TrainingSpec, rows: Path) -> None:

@@ -16,14 +16,14 @@ from airflow_provider_lamini.local.emissary.training_spec import (
     TrainingSpec,
 )
 from airflow_provider_lamini.local.engines.base import EngineError
-from airflow_provider_lamini.local.errors import UNSUPPORTED, PlatformError
+from airflow_provider_lamini.local.errors import UNSUPPORTED, ApiError
 from airflow_provider_lamini.local.test_functions import TEST_FUNCTIONS, unknown_functions
 from airflow_provider_lamini.platforms.emissary.api.training import GRPORequest, SFTRequest
 
 if TYPE_CHECKING:
     from airflow_provider_lamini.local.emissary.resources import Project
     from airflow_provider_lamini.local.emissary.service import Parameters
-    from airflow_provider_lamini.local.platform import Platform
+    from airflow_provider_lamini.local.platform import LocalPlatform
 
 P = TypeVar("P", TextParameters, RewardParameters, ClassifierParameters)
 
@@ -36,7 +36,7 @@ _Start = tuple[str, str | None, str | None]
 """Base model, name of the training job to continue from, and file of its checkpoint."""
 
 
-def to_spec(platform: Platform, project: Project, body: SFTRequest | GRPORequest) -> TrainingSpec:
+def to_spec(platform: LocalPlatform, project: Project, body: SFTRequest | GRPORequest) -> TrainingSpec:
     """Return what a training job has to do.
 
     :param platform: the platform
@@ -86,7 +86,9 @@ def to_spec(platform: Platform, project: Project, body: SFTRequest | GRPORequest
     )
 
 
-def _start(platform: Platform, project: Project, body: SFTRequest | GRPORequest, task_type: str) -> _Start:
+def _start(
+    platform: LocalPlatform, project: Project, body: SFTRequest | GRPORequest, task_type: str
+) -> _Start:
     if body.base_model_option != "fine-tuned":
         return main_name(body.base_model), None, None
     if task_type != "text-generation":
@@ -99,7 +101,7 @@ def _start(platform: Platform, project: Project, body: SFTRequest | GRPORequest,
     return earlier.base, earlier.name, checkpoint.file
 
 
-def _check_base(platform: Platform, name: str, task_type: str) -> None:
+def _check_base(platform: LocalPlatform, name: str, task_type: str) -> None:
     model = platform.emissary.base_model(name)
     if model is None:
         known = ", ".join(item.name for item in platform.emissary.base_models())
@@ -113,7 +115,7 @@ def _check_base(platform: Platform, name: str, task_type: str) -> None:
     if model.type != "completion":
         raise InvalidInputError(f"base_model: {name!r} generates no text.")
     if problem := platform.tuning_problem():
-        raise PlatformError(UNSUPPORTED, problem)
+        raise ApiError(UNSUPPORTED, problem)
     try:
         platform.served_models.model_file(name)
     except EngineError as error:

@@ -97,7 +97,7 @@ class GenerationRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Generation:
+class GenerationResult:
     """A generated text.
 
     :param text: the generated text, without the prompt
@@ -143,7 +143,7 @@ class TextEngine(Protocol):
         :raises EngineUnavailable: the upstream could not be reached
         """
 
-    def generate(self, request: GenerationRequest, on_text: OnText | None = None) -> Generation:
+    def generate(self, request: GenerationRequest, on_text: OnText | None = None) -> GenerationResult:
         """Generate one text and return it when it is complete.
 
         :param request: what to generate

@@ -13,7 +13,7 @@ from airflow_provider_lamini.local.engines.base import (
     BadGenerationRequest,
     EngineError,
     EngineUnavailable,
-    Generation,
+    GenerationResult,
     ModelNotFound,
     PromptTooLong,
 )
@@ -90,7 +90,7 @@ class LlamaTextEngine:
         """Return the served names, aliases last."""
         return [*self._models.names(), *self._aliases]
 
-    def generate(self, request: GenerationRequest, on_text: OnText | None = None) -> Generation:
+    def generate(self, request: GenerationRequest, on_text: OnText | None = None) -> GenerationResult:
         """Generate one text, constrained by the request's JSON schema if it has one."""
         name = self._aliases.get(request.model_name, request.model_name)
         if name not in self._models.names():
@@ -135,7 +135,9 @@ class LlamaTextEngine:
             path, parallel=self._parallel, context=self._context, threads=self._threads, adapters=adapters
         )
 
-    def _generate(self, model: ModelHandle, request: GenerationRequest, on_text: OnText | None) -> Generation:
+    def _generate(
+        self, model: ModelHandle, request: GenerationRequest, on_text: OnText | None
+    ) -> GenerationResult:
         if request.json_schema is None:
             return self._generate_text(model, request, on_text)
         fields = flat_fields(request.json_schema)
@@ -150,7 +152,7 @@ class LlamaTextEngine:
 
     def _generate_text(
         self, model: ModelHandle, request: GenerationRequest, on_text: OnText | None
-    ) -> Generation:
+    ) -> GenerationResult:
         body, echo = _request_body(request)
         prompt = (request.prompt or "").rstrip(" ")
         if model.is_tuned and prompt and prompt != request.prompt:
@@ -161,7 +163,7 @@ class LlamaTextEngine:
 
     def _generate_label(
         self, model: ModelHandle, request: GenerationRequest, label: Label, on_text: OnText | None
-    ) -> Generation:
+    ) -> GenerationResult:
         """Continue the prompt with one of the bare labels, and return it as an object."""
         text = _prompt_text(model, request)
         # A space between the prompt and the label belongs to the token of the label.
@@ -170,11 +172,11 @@ class LlamaTextEngine:
         index, prompt_tokens, tokens = model.choose(prompt, label.choices(space), _sampling(request))
         answer = label.to_json(index)
         (on_text or _ignore)(answer)
-        return Generation(answer, "stop", prompt_tokens, tokens)
+        return GenerationResult(answer, "stop", prompt_tokens, tokens)
 
     def _generate_single_string(
         self, model: ModelHandle, request: GenerationRequest, field: Field, on_text: OnText | None
-    ) -> Generation:
+    ) -> GenerationResult:
         """Let a tuned model write the only string of an object as it was trained to: as plain text after the prompt."""
         prompt = _prompt_text(model, request).rstrip(" ")
         body: dict[str, Json] = {"prompt": prompt, "max_tokens": request.max_tokens, **_sampling(request)}
@@ -185,7 +187,7 @@ class LlamaTextEngine:
 
     def _generate_object(
         self, model: ModelHandle, request: GenerationRequest, fields: list[Field], on_text: OnText | None
-    ) -> Generation:
+    ) -> GenerationResult:
         """Generate a flat object: the engine writes the JSON, the model only the values."""
         emit = on_text or _ignore
         prompt = _prompt_text(model, request)
@@ -218,7 +220,7 @@ class LlamaTextEngine:
             text += f" {value}"
             prompt_tokens, tokens = prompt_tokens or read, tokens + written
         emit("}")
-        return Generation(text + "}", "length" if truncated else "stop", prompt_tokens, tokens)
+        return GenerationResult(text + "}", "length" if truncated else "stop", prompt_tokens, tokens)
 
     def _generate_json(
         self,
@@ -226,7 +228,7 @@ class LlamaTextEngine:
         request: GenerationRequest,
         schema: dict[str, Json],
         on_text: OnText | None,
-    ) -> Generation:
+    ) -> GenerationResult:
         """Generate JSON under a grammar for schemas that are not flat objects."""
         self._check_supported(model, request.temperature, schema)
         body, echo = _request_body(request)
@@ -322,8 +324,8 @@ def _prompt_text(model: ModelHandle, request: GenerationRequest) -> str:
     return model.apply_template(request.messages)
 
 
-def _to_generation(generated: GeneratedText, echo: str) -> Generation:
-    return Generation(
+def _to_generation(generated: GeneratedText, echo: str) -> GenerationResult:
+    return GenerationResult(
         generated.text.removeprefix(echo),
         "length" if generated.truncated else "stop",
         generated.prompt_tokens,

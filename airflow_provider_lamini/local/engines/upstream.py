@@ -15,7 +15,7 @@ from airflow_provider_lamini.local.engines.base import (
     BadGenerationRequest,
     EngineUnavailable,
     FinishReason,
-    Generation,
+    GenerationResult,
     ModelNotFound,
     PromptTooLong,
 )
@@ -89,7 +89,7 @@ class UpstreamEngine:
                 self._cached_models = cached
         return list(cached[1])
 
-    def generate(self, request: GenerationRequest, on_text: OnText | None = None) -> Generation:
+    def generate(self, request: GenerationRequest, on_text: OnText | None = None) -> GenerationResult:
         """Generate one text.
 
         A bare prompt goes to ``/completions``. If it has a JSON schema, ``response_format`` is added, which vLLM
@@ -131,7 +131,9 @@ class UpstreamEngine:
         """Close the connections."""
         self._client.close()
 
-    def _generate(self, request: GenerationRequest, on_text: OnText | None, *, chat: bool) -> Generation:
+    def _generate(
+        self, request: GenerationRequest, on_text: OnText | None, *, chat: bool
+    ) -> GenerationResult:
         body: dict[str, Json] = {
             **request.options,
             "model": request.model_name,
@@ -154,7 +156,7 @@ class UpstreamEngine:
         choice = _first_choice(answer)
         return _to_generation(_choice_text(choice), choice.get("finish_reason"), answer.get("usage"))
 
-    def _stream(self, path: str, body: dict[str, Json], model_name: str, on_text: OnText) -> Generation:
+    def _stream(self, path: str, body: dict[str, Json], model_name: str, on_text: OnText) -> GenerationResult:
         body = body | {"stream": True, "stream_options": {"include_usage": True}}
         pieces: list[str] = []
         reason: str | None = None
@@ -248,10 +250,12 @@ def _choice_text(choice: dict[str, Any]) -> str:
     return (choice.get("message") or choice.get("delta") or {}).get("content") or ""
 
 
-def _to_generation(text: str, reason: object, usage: dict[str, int] | None) -> Generation:
+def _to_generation(text: str, reason: object, usage: dict[str, int] | None) -> GenerationResult:
     finish_reason: FinishReason = "length" if reason == "length" else "stop"
     usage = usage or {}
-    return Generation(text, finish_reason, usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0))
+    return GenerationResult(
+        text, finish_reason, usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0)
+    )
 
 
 def _events(response: httpx.Response) -> Iterator[dict[str, Any]]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from airflow_provider_lamini.local.jobs.runner import RunningJob
-    from airflow_provider_lamini.local.models.sources import Source
+    from airflow_provider_lamini.local.models.sources import ModelSource
     from airflow_provider_lamini.local.models.store import ModelStore
 
 GGUF: Final = ".gguf"
@@ -46,7 +46,7 @@ def _is_path(model_name: str) -> bool:
     return model_name.startswith(("/", "~", "./"))
 
 
-def _source_of(model_name: str) -> Source | None:
+def _source_of(model_name: str) -> ModelSource | None:
     """Return where to get a model from; None for a model in the catalogue, which knows its own source.
 
     :raises ModelError: it is a path that leads to no file

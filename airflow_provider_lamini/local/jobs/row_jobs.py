@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.local.engines.base import EngineError, EngineUnavailable, PromptTooLong
-from airflow_provider_lamini.local.errors import PlatformError, describe_safely
+from airflow_provider_lamini.local.errors import ApiError, describe_safely
 from airflow_provider_lamini.local.inference import EMBEDDING_BATCH_SIZE, CompletionSettings
 from airflow_provider_lamini.local.jobs.runner import HOLD_POLL, JobFailed
-from airflow_provider_lamini.local.jobs.store import RowResult, compact_json
+from airflow_provider_lamini.local.jobs.store import StoredResult, compact_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from airflow_provider_lamini.local.engines.base import OnText
-    from airflow_provider_lamini.local.inference import Inference
+    from airflow_provider_lamini.local.inference import InferenceService
     from airflow_provider_lamini.local.jobs.runner import RunningJob
     from airflow_provider_lamini.local.jobs.worker_pool import WorkerPool
 
@@ -45,12 +45,12 @@ class _RowJobs:
     concurrency = 64
     time_limit = None
 
-    def __init__(self, inference: Inference, pool: WorkerPool) -> None:
+    def __init__(self, inference: InferenceService, pool: WorkerPool) -> None:
         self._inference = inference
         self._pool = pool
 
 
-class BatchCompletions(_RowJobs):
+class CompletionJobs(_RowJobs):
     """Batches of prompts. Each row gets a completion or an error."""
 
     name = "batch_completions"
@@ -75,7 +75,7 @@ class StreamingCompletions(_RowJobs):
     name = "streaming_completions"
     concurrency = 256
 
-    def __init__(self, inference: Inference, pool: WorkerPool) -> None:
+    def __init__(self, inference: InferenceService, pool: WorkerPool) -> None:
         super().__init__(inference, pool)
         self._lock = threading.Lock()
         self._partial_texts: dict[str, dict[int, str]] = {}
@@ -84,7 +84,7 @@ class StreamingCompletions(_RowJobs):
         """Complete the rows that have no result yet, and publish each text while it grows."""
         settings, job_id = CompletionSettings.from_params(job.job.params), job.job.id
 
-        def complete(row: int, prompt: str) -> RowResult:
+        def complete(row: int, prompt: str) -> StoredResult:
             def append(piece: str) -> None:
                 with self._lock:
                     texts[row] = texts.get(row, "") + piece
@@ -104,7 +104,7 @@ class StreamingCompletions(_RowJobs):
             return dict(self._partial_texts.get(job_id, {}))
 
 
-class BatchEmbeddings(_RowJobs):
+class EmbeddingJobs(_RowJobs):
     """Batches of texts to embed. One row that fails makes the whole batch fail."""
 
     name = "batch_embeddings"
@@ -113,14 +113,14 @@ class BatchEmbeddings(_RowJobs):
         """Embed the texts that have no vector yet."""
         model_name = str(job.job.params["model_name"])
 
-        def compute(rows: Rows) -> list[RowResult]:
+        def compute(rows: Rows) -> list[StoredResult]:
             texts = [text for _, text in rows]
             try:
                 vectors = retry_while_unavailable(job, lambda: self._inference.embed(texts, model_name))
-            except (EngineError, PlatformError) as error:
+            except (EngineError, ApiError) as error:
                 raise JobFailed(f"Rows {rows[0][0]} to {rows[-1][0]}: {error}") from None
             return [
-                RowResult(row, compact_json([*vector]), "stop")
+                StoredResult(row, compact_json([*vector]), "stop")
                 for (row, _), vector in zip(rows, vectors, strict=True)
             ]
 
@@ -130,7 +130,7 @@ class BatchEmbeddings(_RowJobs):
 def run_rows(
     job: RunningJob,
     pool: WorkerPool,
-    compute: Callable[[Rows], list[RowResult]],
+    compute: Callable[[Rows], list[StoredResult]],
     *,
     batch_size: int = 1,
     interactive: bool = False,
@@ -165,14 +165,14 @@ def run_rows(
 
 
 def complete_row(
-    inference: Inference,
+    inference: InferenceService,
     job: RunningJob,
     settings: CompletionSettings,
     row: int,
     prompt: str,
     *,
     on_text: OnText | None = None,
-) -> RowResult:
+) -> StoredResult:
     """Complete one row. An error of this row becomes its result.
 
     :raises JobFailed: the engine stayed unavailable
@@ -180,9 +180,9 @@ def complete_row(
     try:
         completion = retry_while_unavailable(job, lambda: inference.complete(settings, prompt, on_text))
     except PromptTooLong as error:
-        return RowResult(row, "null", "length", str(error))
-    except (EngineError, PlatformError) as error:
-        return RowResult(row, "null", "error", str(error))
+        return StoredResult(row, "null", "length", str(error))
+    except (EngineError, ApiError) as error:
+        return StoredResult(row, "null", "error", str(error))
     except JobFailed:
         raise
     except Exception as error:  # noqa: BLE001 - one failing row must not fail the batch
@@ -193,12 +193,12 @@ def complete_row(
             row,
             describe_safely(error),
         )
-        return RowResult(row, "null", "error", f"The row failed unexpectedly ({type(error).__name__}).")
-    return RowResult(row, compact_json(completion.output), completion.finish_reason)
+        return StoredResult(row, "null", "error", f"The row failed unexpectedly ({type(error).__name__}).")
+    return StoredResult(row, compact_json(completion.output), completion.finish_reason)
 
 
 def embed_in_background(
-    job: RunningJob, inference: Inference, pool: WorkerPool, texts: list[str], model_name: str
+    job: RunningJob, inference: InferenceService, pool: WorkerPool, texts: list[str], model_name: str
 ) -> list[list[float]]:
     """Embed texts for a background job, in turn with other work of the pool.
 

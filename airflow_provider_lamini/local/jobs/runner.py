@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from airflow_provider_lamini.api.call import Json
-    from airflow_provider_lamini.local.jobs.store import Job, JobStore, RowResult
+    from airflow_provider_lamini.local.jobs.store import Job, JobStore, StoredResult
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class _Stop(BaseException):  # no Exception, so that no job catches it by accide
     """The job must end now because of a request, a time limit or a shutdown."""
 
 
-class JobKind(Protocol):
+class RunnableKind(Protocol):
     """A kind of job, as the runner sees it."""
 
     @property
@@ -130,7 +130,7 @@ class RunningJob:
         """
         return self._runner.is_held(self.job, started_rows)
 
-    def save_results(self, results: Sequence[RowResult]) -> None:
+    def save_results(self, results: Sequence[StoredResult]) -> None:
         """Store results of rows, unless the job has been ended in the meantime."""
         if self.ending[0] is not None:
             return
@@ -185,7 +185,7 @@ class JobRunner:
     :param kinds: the kinds of job to run
     """
 
-    def __init__(self, store: JobStore, kinds: Iterable[JobKind]) -> None:
+    def __init__(self, store: JobStore, kinds: Iterable[RunnableKind]) -> None:
         self._store = store
         self._kinds = {kind.name: kind for kind in kinds}
         self._lock = threading.Lock()
@@ -324,7 +324,7 @@ class JobRunner:
                 self._running[running.job.id] = running
                 active += 1
 
-    def _run(self, kind: JobKind, running: RunningJob) -> None:
+    def _run(self, kind: RunnableKind, running: RunningJob) -> None:
         job = running.job
         start = time.monotonic()
         state: JobState | None = None
@@ -340,7 +340,7 @@ class JobRunner:
             time.sleep(RECORD_PAUSE)
             recorded = self._record_end(job, state, detail, time.monotonic() - start)
 
-    def _work(self, kind: JobKind, running: RunningJob) -> tuple[JobState | None, str | None]:
+    def _work(self, kind: RunnableKind, running: RunningJob) -> tuple[JobState | None, str | None]:
         """Run a job.
 
         :return: its final state and why it ended; None as the state leaves it unfinished

@@ -100,7 +100,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class RowResult:
+class StoredResult:
     """The stored result of one row.
 
     :param row: index of the row, from 0, in the order of the prompts
@@ -248,7 +248,7 @@ class JobStore:
                 return
             last = page[-1][0]
 
-    def save_results(self, job_id: str, results: Iterable[RowResult]) -> int:
+    def save_results(self, job_id: str, results: Iterable[StoredResult]) -> int:
         """Store results of rows. The first result of a row wins; results of a deleted job are discarded.
 
         :return: number of new results
@@ -264,10 +264,10 @@ class JobStore:
             db.execute("COMMIT")
         return new
 
-    def results(self, job_id: str) -> list[RowResult]:
+    def results(self, job_id: str) -> list[StoredResult]:
         """Return the stored results of a job in row order."""
         sql = "SELECT row, output, finish_reason, error FROM results WHERE job_id = ? ORDER BY row"
-        return [RowResult(*found) for found in self._read(sql, (job_id,))]
+        return [StoredResult(*found) for found in self._read(sql, (job_id,))]
 
     def completed_prefix(self, job_id: str) -> CompletedPrefix:
         """Return the completed rows of a job before its first incomplete row.

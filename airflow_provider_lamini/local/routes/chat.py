@@ -13,10 +13,10 @@ from starlette.responses import Response, StreamingResponse
 
 from airflow_provider_lamini.api.call import Json
 from airflow_provider_lamini.api.schema import TokenBound
-from airflow_provider_lamini.local.engines.base import EngineError, Generation, GenerationRequest
-from airflow_provider_lamini.local.errors import PlatformError, http_status
+from airflow_provider_lamini.local.engines.base import EngineError, GenerationRequest, GenerationResult
+from airflow_provider_lamini.local.errors import ApiError, http_status
 from airflow_provider_lamini.local.inference import DEFAULT_NEW_TOKENS
-from airflow_provider_lamini.local.platform import Platform
+from airflow_provider_lamini.local.platform import LocalPlatform
 from airflow_provider_lamini.local.routes.common import PlatformDep, json_response, run_in_pool
 from airflow_provider_lamini.platforms.lamini.api.chat import ChatRequest, ResponseFormat
 
@@ -34,7 +34,7 @@ class ChatBody(ChatRequest):
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class ReplyFormat:
     """Formats a reply.
 
     :param model: name of the model, as requested
@@ -46,7 +46,7 @@ class Reply:
     id: str = field(default_factory=lambda: f"chatcmpl-{uuid.uuid4().hex}")
     created: int = field(default_factory=lambda: int(time.time()))
 
-    def complete(self, generation: Generation) -> dict[str, Json]:
+    def complete(self, generation: GenerationResult) -> dict[str, Json]:
         """Return the complete reply."""
         message: dict[str, Json] = {"role": "assistant", "content": generation.text}
         choice: dict[str, Json] = {
@@ -96,7 +96,7 @@ async def chat(body: ChatBody, platform: PlatformDep, request: Request) -> Respo
     generations = await run_in_pool(
         [generation_request], platform.inference.texts.generate, platform.text_pool, request
     )
-    return json_response(Reply(body.model).complete(generations[0]))
+    return json_response(ReplyFormat(body.model).complete(generations[0]))
 
 
 def _options(body: ChatBody) -> dict[str, Json]:
@@ -114,12 +114,12 @@ def _schema(response_format: ResponseFormat | None) -> dict[str, Json] | None:
     if response_format.type == "json_object":
         return {"type": "object"}
     if response_format.json_schema is None or response_format.json_schema.schema_ is None:
-        raise PlatformError(400, "response_format of type json_schema needs json_schema.schema.")
+        raise ApiError(400, "response_format of type json_schema needs json_schema.schema.")
     schema: dict[str, Json] = dict(response_format.json_schema.schema_)
     return schema
 
 
-def usage(generation: Generation) -> dict[str, Json]:
+def usage(generation: GenerationResult) -> dict[str, Json]:
     """Return the tokens of a reply as OpenAI's API does."""
     return {
         "prompt_tokens": generation.prompt_tokens,
@@ -128,7 +128,7 @@ def usage(generation: Generation) -> dict[str, Json]:
     }
 
 
-def finish_reason(generation: Generation) -> str:
+def finish_reason(generation: GenerationResult) -> str:
     """Return OpenAI's word for why the text ended. OpenAI has none for a time limit."""
     return "length" if generation.finish_reason == "timeout" else generation.finish_reason
 
@@ -137,12 +137,12 @@ class _DisconnectedError(Exception):
     """The client has disconnected."""
 
 
-async def _stream(generation_request: GenerationRequest, platform: Platform) -> Response:
+async def _stream(generation_request: GenerationRequest, platform: LocalPlatform) -> Response:
     loop = asyncio.get_running_loop()
-    events: asyncio.Queue[str | Generation | Exception] = asyncio.Queue()
+    events: asyncio.Queue[str | GenerationResult | Exception] = asyncio.Queue()
     disconnected = False
 
-    def put(event: str | Generation | Exception) -> None:
+    def put(event: str | GenerationResult | Exception) -> None:
         if disconnected:
             raise _DisconnectedError
         loop.call_soon_threadsafe(events.put_nowait, event)
@@ -155,9 +155,9 @@ async def _stream(generation_request: GenerationRequest, platform: Platform) -> 
         except Exception as error:  # noqa: BLE001 - the reader of the queue raises it
             put(error)
 
-    async def chunks(first: str | Generation) -> AsyncIterator[bytes]:
+    async def chunks(first: str | GenerationResult) -> AsyncIterator[bytes]:
         nonlocal disconnected
-        reply, event = Reply(generation_request.model_name), first
+        reply, event = ReplyFormat(generation_request.model_name), first
         try:
             yield reply.chunk({"role": "assistant", "content": ""})
             while isinstance(event, str):
@@ -173,9 +173,9 @@ async def _stream(generation_request: GenerationRequest, platform: Platform) -> 
     return StreamingResponse(chunks(_raise_error(await events.get())), media_type="text/event-stream")
 
 
-def _raise_error(event: str | Generation | Exception) -> str | Generation:
+def _raise_error(event: str | GenerationResult | Exception) -> str | GenerationResult:
     if isinstance(event, EngineError):
-        raise PlatformError(http_status(event), str(event)) from None
+        raise ApiError(http_status(event), str(event)) from None
     if isinstance(event, Exception):
         raise event
     return event

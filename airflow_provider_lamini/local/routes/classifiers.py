@@ -15,13 +15,13 @@ from starlette.responses import Response, StreamingResponse
 from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.local.classifiers import model as models
 from airflow_provider_lamini.local.classifiers.features import features
-from airflow_provider_lamini.local.classifiers.model import ClassifierModel, rank_classes
+from airflow_provider_lamini.local.classifiers.model import TrainedClassifier, rank_classes
 from airflow_provider_lamini.local.classifiers.repository import Project
 from airflow_provider_lamini.local.classifiers.training import BATCH_SIZE, KIND, describe_job, find_job
-from airflow_provider_lamini.local.errors import PlatformError
+from airflow_provider_lamini.local.errors import ApiError
 from airflow_provider_lamini.local.jobs.store import compact_json
 from airflow_provider_lamini.local.multipart import invalid_field, receive_form
-from airflow_provider_lamini.local.platform import Platform
+from airflow_provider_lamini.local.platform import LocalPlatform
 from airflow_provider_lamini.local.routes.common import PlatformDep, json_response, listed, run_in_pool
 from airflow_provider_lamini.platforms.lamini.api.classifiers import (
     ClassifierAddRequest,
@@ -103,7 +103,7 @@ async def status(job_id: str, platform: PlatformDep) -> Response:
 async def update_job(body: ClassifierUpdateJobRequest, platform: PlatformDep) -> Response:
     """Cancel a training. One that has already ended does not change."""
     if state_of(body.status) is not JobState.CANCELLED:
-        raise PlatformError(400, "A job's status can only be set to CANCELLED.")
+        raise ApiError(400, "A job's status can only be set to CANCELLED.")
 
     def cancel() -> dict[str, str | None]:
         find_job(platform.classifiers, platform.store, body.job_id)
@@ -159,8 +159,8 @@ async def predict(model_id: str, body: ClassifyRequest, platform: PlatformDep, r
 
 
 async def classify_texts(
-    platform: Platform,
-    model: ClassifierModel,
+    platform: LocalPlatform,
+    model: TrainedClassifier,
     texts: Sequence[str],
     request: Request,
     score: Score | None = None,
@@ -199,7 +199,7 @@ async def upload(request: Request, platform: PlatformDep) -> dict[str, str]:
             try:
                 model = models.load(form.files[0].path.read_bytes())
             except models.UnreadableModelError as error:
-                raise PlatformError(400, str(error)) from None
+                raise ApiError(400, str(error)) from None
             return platform.classifiers.add_model(model, "", None)
 
         return {"model_id": await asyncio.to_thread(import_model)}
@@ -294,13 +294,13 @@ async def download_dataset(project_name: str, dataset_name: str, platform: Platf
     return StreamingResponse(lines(), media_type="application/jsonl")
 
 
-def _submit(platform: Platform, project: Project) -> dict[str, str | None]:
+def _submit(platform: LocalPlatform, project: Project) -> dict[str, str | None]:
     return describe_job(platform.runner.submit(KIND, {"project": project.name}), None)
 
 
 def _check_name(name: str) -> None:
     if "/" in name or not name.isprintable() or name in (".", ".."):
-        raise PlatformError(400, "A name must be printable and contain no slash, as it is part of a path.")
+        raise ApiError(400, "A name must be printable and contain no slash, as it is part of a path.")
 
 
 def _check_classes(examples: dict[str, list[str]], classes: dict[str, str], field: str) -> None:
@@ -309,11 +309,11 @@ def _check_classes(examples: dict[str, list[str]], classes: dict[str, str], fiel
         raise invalid_field(field, f"Unknown class {unknown[0]!r}; the project's classes are {known}.")
 
 
-def _dataset_not_found(project: Project, dataset_name: str) -> PlatformError:
-    return PlatformError(404, f"Project {project.name!r} has no dataset {dataset_name!r}.")
+def _dataset_not_found(project: Project, dataset_name: str) -> ApiError:
+    return ApiError(404, f"Project {project.name!r} has no dataset {dataset_name!r}.")
 
 
-def _project_entry(platform: Platform, project: Project) -> "dict[str, Json]":
+def _project_entry(platform: LocalPlatform, project: Project) -> "dict[str, Json]":
     return {
         "project_id": project.id,
         "project_name": project.name,

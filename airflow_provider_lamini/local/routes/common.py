@@ -9,10 +9,10 @@ from fastapi import Depends, Request
 from starlette.responses import Response
 
 from airflow_provider_lamini.local.engines.base import EngineError
-from airflow_provider_lamini.local.errors import JobNotFoundError, PlatformError, http_status
+from airflow_provider_lamini.local.errors import ApiError, NoSuchJobError, http_status
 from airflow_provider_lamini.local.jobs.store import Job
 from airflow_provider_lamini.local.jobs.worker_pool import WorkerPool
-from airflow_provider_lamini.local.platform import Platform
+from airflow_provider_lamini.local.platform import LocalPlatform
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -21,12 +21,12 @@ CLIENT_CHECK_SECONDS: Final = 1.0
 """Seconds between checks whether the client is still connected."""
 
 
-def _platform_of(request: Request) -> Platform:
-    platform: Platform = request.app.state.platform
+def _platform_of(request: Request) -> LocalPlatform:
+    platform: LocalPlatform = request.app.state.platform
     return platform
 
 
-PlatformDep = Annotated[Platform, Depends(_platform_of)]
+PlatformDep = Annotated[LocalPlatform, Depends(_platform_of)]
 """Endpoint parameter that receives the platform."""
 
 
@@ -45,14 +45,14 @@ def listed(prompt: str | list[str]) -> list[str]:
     return [prompt] if isinstance(prompt, str) else prompt
 
 
-def find_job(platform: Platform, job_id: str, kind: str) -> Job:
+def find_job(platform: LocalPlatform, job_id: str, kind: str) -> Job:
     """Return a job of a kind.
 
-    :raises JobNotFoundError: no job of this kind has this id
+    :raises NoSuchJobError: no job of this kind has this id
     """
     job = platform.store.job(job_id, kind)
     if job is None:
-        raise JobNotFoundError(job_id)
+        raise NoSuchJobError(job_id)
     return job
 
 
@@ -71,7 +71,7 @@ async def run_in_pool(
     :param request: the client's request; if the client disconnects, no more items are started
     :param item_name: what error messages call an item
     :return: the results in the order of the items
-    :raises PlatformError: an item failed; with several items, the message says which one
+    :raises ApiError: an item failed; with several items, the message says which one
     """
     results: dict[int, R] = {}
 
@@ -79,9 +79,9 @@ async def run_in_pool(
         def run() -> None:
             try:
                 results[index] = function(item)
-            except (EngineError, PlatformError) as error:
+            except (EngineError, ApiError) as error:
                 message = f"{item_name} {index}: {error}" if len(items) > 1 else str(error)
-                raise PlatformError(http_status(error), message) from None
+                raise ApiError(http_status(error), message) from None
 
         return run
 
@@ -94,5 +94,5 @@ async def run_in_pool(
             queue.cancel()
     finished.result()
     if len(results) < len(items):
-        raise PlatformError(500, "The client disconnected.")
+        raise ApiError(500, "The client disconnected.")
     return [results[index] for index in range(len(items))]

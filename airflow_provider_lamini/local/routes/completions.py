@@ -10,9 +10,9 @@ from starlette.responses import Response
 from airflow_provider_lamini.api import schema
 from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.local.inference import Completion, CompletionSettings
-from airflow_provider_lamini.local.jobs.row_jobs import UNFINISHED_REASON, BatchCompletions
+from airflow_provider_lamini.local.jobs.row_jobs import UNFINISHED_REASON, CompletionJobs
 from airflow_provider_lamini.local.jobs.store import Job, JobStore, compact_json
-from airflow_provider_lamini.local.platform import Platform
+from airflow_provider_lamini.local.platform import LocalPlatform
 from airflow_provider_lamini.local.routes.common import (
     PlatformDep,
     encoded_response,
@@ -94,7 +94,7 @@ def completions_response(completions: list[Completion], *, is_list: bool) -> Res
 
 
 async def _complete(
-    body: CompletionsRequest | CompletionsV1Request, platform: Platform, request: Request
+    body: CompletionsRequest | CompletionsV1Request, platform: LocalPlatform, request: Request
 ) -> list[Completion]:
     settings = _settings(body)
     await asyncio.to_thread(platform.inference.check_text_model, settings.model_name)
@@ -128,7 +128,7 @@ async def streaming_result(job_id: str, platform: PlatformDep) -> Response:
     return encoded_response(await asyncio.to_thread(read))
 
 
-def _start(platform: Platform, kind: str, body: StreamingBody | BatchBody) -> dict[str, str]:
+def _start(platform: LocalPlatform, kind: str, body: StreamingBody | BatchBody) -> dict[str, str]:
     settings = _settings(body)
     platform.inference.check_text_model(settings.model_name)
     return {"id": platform.runner.submit(kind, settings.to_params(), listed(body.prompt)).id}
@@ -140,7 +140,7 @@ def _start(platform: Platform, kind: str, body: StreamingBody | BatchBody) -> di
 @router.post("/v1/batch_completions")
 async def start_batch(body: BatchBody, platform: PlatformDep) -> dict[str, str]:
     """Start a batch of prompts."""
-    return await asyncio.to_thread(_start, platform, BatchCompletions.name, body)
+    return await asyncio.to_thread(_start, platform, CompletionJobs.name, body)
 
 
 @router.get("/v1/batch_completions/{job_id}/result")
@@ -148,7 +148,7 @@ async def batch_result(job_id: str, platform: PlatformDep) -> Response:
     """Return the completed rows. The batch is done when every finish reason is set."""
 
     def read() -> bytes:
-        return batch_results(platform.store, find_job(platform, job_id, BatchCompletions.name))
+        return batch_results(platform.store, find_job(platform, job_id, CompletionJobs.name))
 
     return encoded_response(await asyncio.to_thread(read))
 

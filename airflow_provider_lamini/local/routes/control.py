@@ -9,11 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from airflow_provider_lamini.api.call import Json
 from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.local.emissary.delays import Delays
-from airflow_provider_lamini.local.errors import JobNotFoundError
+from airflow_provider_lamini.local.errors import NoSuchJobError
 from airflow_provider_lamini.local.faults import CONTROL_PREFIX, Fault
 from airflow_provider_lamini.local.jobs.runner import Hold
 from airflow_provider_lamini.local.jobs.store import Job
-from airflow_provider_lamini.local.platform import Platform
+from airflow_provider_lamini.local.platform import LocalPlatform
 from airflow_provider_lamini.local.routes.common import PlatformDep, json_response
 
 router = APIRouter(prefix=CONTROL_PREFIX)
@@ -153,7 +153,7 @@ async def end(job_id: str, body: EndBody, platform: PlatformDep) -> dict[str, bo
 
     def end_job() -> bool:
         if platform.store.job(job_id) is None:
-            raise JobNotFoundError(job_id)
+            raise NoSuchJobError(job_id)
         return platform.runner.end(job_id, JobState(body.state), body.detail)
 
     return {"ended": await asyncio.to_thread(end_job)}
@@ -165,7 +165,7 @@ async def stats(platform: PlatformDep) -> Response:
     return json_response(await asyncio.to_thread(_stats, platform))
 
 
-def _stats(platform: Platform) -> dict[str, Json]:
+def _stats(platform: LocalPlatform) -> dict[str, Json]:
     kinds: dict[str, Json] = {}
     for job in platform.store.jobs():
         count = kinds.get(job.kind, 0)

@@ -6,13 +6,13 @@ import secrets
 from fastapi import APIRouter, Request
 from pydantic import ValidationError
 
-from airflow_provider_lamini.local.datasets.repository import Dataset, RowWriter
+from airflow_provider_lamini.local.datasets.repository import RowWriter, StoredDataset
 from airflow_provider_lamini.local.datasets.signed_urls import UrlSigner
 from airflow_provider_lamini.local.datasets.upload_parser import ROWS_FIELD, UploadParser
 from airflow_provider_lamini.local.edge.limits import takes_upload
-from airflow_provider_lamini.local.errors import PlatformError
+from airflow_provider_lamini.local.errors import ApiError
 from airflow_provider_lamini.local.multipart import invalid_field
-from airflow_provider_lamini.local.platform import Platform
+from airflow_provider_lamini.local.platform import LocalPlatform
 from airflow_provider_lamini.local.routes.blobs import blob_path
 from airflow_provider_lamini.local.routes.common import PlatformDep
 from airflow_provider_lamini.platforms.lamini.api.datasets import (
@@ -58,9 +58,7 @@ async def create_data(body: CreateDatasetRequest, platform: PlatformDep, request
     """Create a dataset and return a signed URL to upload its rows to."""
     _check_base(platform, body)
     if platform.datasets.base != "azure":
-        raise PlatformError(
-            400, "This platform does not use blobs for uploads: send the rows to /v1/local-data."
-        )
+        raise ApiError(400, "This platform does not use blobs for uploads: send the rows to /v1/local-data.")
     dataset = await asyncio.to_thread(platform.datasets.create, is_public=bool(body.is_public))
     secret = await asyncio.to_thread(platform.datasets.signing_secret, secrets.token_urlsafe(32))
     path = blob_path(dataset.id)
@@ -79,7 +77,7 @@ async def existing_data(body: ExistingDataRequest, platform: PlatformDep) -> dic
     """Return the location of a dataset."""
     dataset = await asyncio.to_thread(platform.datasets.get, body.dataset_id)
     if dataset.size is None:
-        raise PlatformError(400, f"Dataset {dataset.id} has no rows yet: nothing was uploaded.")
+        raise ApiError(400, f"Dataset {dataset.id} has no rows yet: nothing was uploaded.")
     return {"dataset_location": dataset.location}
 
 
@@ -106,13 +104,11 @@ def _finish(parser: UploadParser, rest: bytes) -> None:
     parser.feed(b"")
 
 
-def _check_base(platform: Platform, body: CreateDatasetRequest) -> None:
+def _check_base(platform: LocalPlatform, body: CreateDatasetRequest) -> None:
     base = platform.datasets.base
     if body.upload_base_path != base:
-        raise PlatformError(
-            400, f"upload_base_path must be {base!r}, as returned by /v1/get-upload-base-path."
-        )
+        raise ApiError(400, f"upload_base_path must be {base!r}, as returned by /v1/get-upload-base-path.")
 
 
-def _response(dataset: Dataset, location: str) -> dict[str, str]:
+def _response(dataset: StoredDataset, location: str) -> dict[str, str]:
     return {"dataset_id": dataset.id, "dataset_location": location}

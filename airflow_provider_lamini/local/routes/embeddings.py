@@ -8,9 +8,9 @@ from pydantic import model_validator
 from starlette.responses import Response
 
 from airflow_provider_lamini.jobs.state import JobState
-from airflow_provider_lamini.local.errors import PlatformError
+from airflow_provider_lamini.local.errors import ApiError
 from airflow_provider_lamini.local.inference import EMBEDDING_BATCH_SIZE
-from airflow_provider_lamini.local.jobs.row_jobs import BatchEmbeddings
+from airflow_provider_lamini.local.jobs.row_jobs import EmbeddingJobs
 from airflow_provider_lamini.local.routes.common import (
     PlatformDep,
     encoded_response,
@@ -63,7 +63,7 @@ async def start_batch(body: BatchEmbeddingsRequest, platform: PlatformDep) -> di
 
     def start() -> str:
         platform.inference.check_embedding_model(model_name)
-        job = platform.runner.submit(BatchEmbeddings.name, {"model_name": model_name}, listed(body.prompt))
+        job = platform.runner.submit(EmbeddingJobs.name, {"model_name": model_name}, listed(body.prompt))
         return job.id
 
     return {"id": await asyncio.to_thread(start)}
@@ -74,11 +74,11 @@ async def batch_result(job_id: str, platform: PlatformDep) -> Response:
     """Return all vectors once the batch is done, and ``{}`` before."""
 
     def read() -> bytes:
-        job = find_job(platform, job_id, BatchEmbeddings.name)
+        job = find_job(platform, job_id, EmbeddingJobs.name)
         if job.ended is None:
             return b"{}"
         if job.state is not JobState.SUCCEEDED:
-            raise PlatformError(500, f"Batch {job_id} {job.state.value}: {job.detail or 'unknown reason'}")
+            raise ApiError(500, f"Batch {job_id} {job.state.value}: {job.detail or 'unknown reason'}")
         return f'{{"embedding":[{platform.store.completed_prefix(job.id).outputs}]}}'.encode()
 
     return encoded_response(await asyncio.to_thread(read))

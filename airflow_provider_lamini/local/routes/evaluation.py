@@ -8,9 +8,9 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from airflow_provider_lamini.local import metrics
-from airflow_provider_lamini.local.errors import PlatformError
+from airflow_provider_lamini.local.errors import ApiError
 from airflow_provider_lamini.local.inference import CompletionSettings
-from airflow_provider_lamini.local.platform import Platform
+from airflow_provider_lamini.local.platform import LocalPlatform
 from airflow_provider_lamini.local.routes.classifiers import classify_texts
 from airflow_provider_lamini.local.routes.common import PlatformDep, json_response, run_in_pool
 from airflow_provider_lamini.platforms.lamini.api.evaluation import EvalRunRequest
@@ -28,11 +28,9 @@ async def run(body: EvalRunRequest, platform: PlatformDep, request: Request) -> 
     base_type = body.base_eval_type or body.test_eval_type
     for field, kind in (("test_eval_type", body.test_eval_type), ("base_eval_type", base_type)):
         if kind not in _METRICS:
-            raise PlatformError(400, f"{field} must be one of {', '.join(_METRICS)}.")
+            raise ApiError(400, f"{field} must be one of {', '.join(_METRICS)}.")
     if body.sbs and not body.base_model_id:
-        raise PlatformError(
-            400, "sbs compares two models side by side: set base_model_id to the other model."
-        )
+        raise ApiError(400, "sbs compares two models side by side: set base_model_id to the other model.")
     texts, targets = [row.input for row in body.eval_data], [row.target for row in body.eval_data]
     test = await _outputs(platform, body.test_model_id, body.test_eval_type, texts, request)
     base: list[str] | None = None
@@ -79,7 +77,7 @@ def _metric_values(
 
 
 async def _outputs(
-    platform: Platform, model_id: str, kind: str, texts: list[str], request: Request
+    platform: LocalPlatform, model_id: str, kind: str, texts: list[str], request: Request
 ) -> list[str]:
     """Return the model's output for each text: the most likely class, or generated text."""
     if kind == CLASSIFIER:

@@ -13,10 +13,10 @@ from starlette.responses import Response
 
 from airflow_provider_lamini.local.edge.limits import takes_upload
 from airflow_provider_lamini.local.engines.base import PromptTooLong
-from airflow_provider_lamini.local.errors import PlatformError
+from airflow_provider_lamini.local.errors import ApiError
 from airflow_provider_lamini.local.inference import Completion, CompletionSettings
 from airflow_provider_lamini.local.multipart import invalid_field, receive_form
-from airflow_provider_lamini.local.platform import Platform
+from airflow_provider_lamini.local.platform import LocalPlatform
 from airflow_provider_lamini.local.rag.documents import UnreadableDocumentError
 from airflow_provider_lamini.local.rag.index import Index
 from airflow_provider_lamini.local.rag.prompts import (
@@ -65,7 +65,7 @@ async def train(request: Request, platform: PlatformDep) -> dict[str, str]:
         raise
 
 
-def _start(platform: Platform, folder: Path, form: "Form") -> dict[str, str]:
+def _start(platform: LocalPlatform, folder: Path, form: "Form") -> dict[str, str]:
     model_name = form.fields.get("model_name", "")
     if not model_name:
         raise invalid_field("model_name", "Field required", "missing")
@@ -89,7 +89,7 @@ async def status(body: MemoryRagJobRequest, platform: PlatformDep) -> dict[str, 
     return await asyncio.to_thread(_status, platform, body.job_id)
 
 
-def _status(platform: Platform, job_id: str) -> dict[str, str]:
+def _status(platform: LocalPlatform, job_id: str) -> dict[str, str]:
     status = platform.indexes.status(job_id)
     detail = {} if status.detail is None else {"detail": status.detail}
     return {"job_id": job_id, "status": status.word, **detail}
@@ -126,7 +126,7 @@ async def complete(body: MemoryRagCompletionsRequest, platform: PlatformDep, req
     return completions_response(completions, is_list=not isinstance(body.prompt, str))
 
 
-def _check_models(platform: Platform, model_name: str) -> None:
+def _check_models(platform: LocalPlatform, model_name: str) -> None:
     platform.inference.check_text_model(model_name)
     platform.inference.check_embedding_model(DEFAULT_MODEL)
 
@@ -135,7 +135,7 @@ def _check_models(platform: Platform, model_name: str) -> None:
 class _Search:
     """The index to search, and the number of passages to find."""
 
-    platform: Platform
+    platform: LocalPlatform
     job_id: str
     index: Index
     size: int
@@ -150,7 +150,7 @@ def _complete(search: _Search, settings: CompletionSettings, prompt: str) -> Com
         return inference.complete(settings, full_prompt, chat=chat)
     except PromptTooLong as error:
         detail = f"With {len(results)} passages: {error} Or lower rag_query_size."
-        raise PlatformError(400, detail) from None
+        raise ApiError(400, detail) from None
 
 
 @router.post("/add-index")
@@ -162,7 +162,7 @@ async def add_index(
     with index:
         passages = await asyncio.to_thread(_read_text, platform, body.prompt)
         if not passages:
-            raise PlatformError(400, "The prompt contains no text to add.")
+            raise ApiError(400, "The prompt contains no text to add.")
         platform.inference.check_embedding_model(DEFAULT_MODEL)
         vectors = await run_in_pool(
             passages,
@@ -178,12 +178,12 @@ async def add_index(
     return {"job_id": body.job_id, "status": "success"}
 
 
-def _read_text(platform: Platform, text: str) -> list[str]:
+def _read_text(platform: LocalPlatform, text: str) -> list[str]:
     """Split a text in Markdown into passages.
 
     :param platform: has room for the text
     :param text: the text
-    :raises PlatformError: that takes too much time or memory
+    :raises ApiError: that takes too much time or memory
     """
     with (
         _readers,
@@ -195,7 +195,7 @@ def _read_text(platform: Platform, text: str) -> list[str]:
         try:
             return reader.read(path, path.name, lambda: None)
         except UnreadableDocumentError as error:
-            raise PlatformError(400, f"The prompt cannot be added: {error}.") from None
+            raise ApiError(400, f"The prompt cannot be added: {error}.") from None
 
 
 @router.post("/suggestions")

@@ -8,12 +8,12 @@ from starlette.responses import Response
 
 import airflow_provider_lamini
 from airflow_provider_lamini.jobs.state import JobState
-from airflow_provider_lamini.local.errors import PlatformError
+from airflow_provider_lamini.local.errors import ApiError
 from airflow_provider_lamini.local.jobs.downloads import ModelDownloads
 from airflow_provider_lamini.local.jobs.store import Job
 from airflow_provider_lamini.local.middleware import PUBLIC_PATHS
 from airflow_provider_lamini.local.models.catalogue import find
-from airflow_provider_lamini.local.platform import Platform
+from airflow_provider_lamini.local.platform import LocalPlatform
 from airflow_provider_lamini.local.routes.common import PlatformDep, json_response
 from airflow_provider_lamini.platforms.lamini.api.embeddings import DEFAULT_MODEL
 from airflow_provider_lamini.platforms.lamini.api.models import DownloadModelRequest
@@ -67,7 +67,7 @@ async def download_model(body: DownloadModelRequest, platform: PlatformDep) -> R
     return json_response(await asyncio.to_thread(_download, platform, body))
 
 
-def _download(platform: Platform, body: DownloadModelRequest) -> Entry:
+def _download(platform: LocalPlatform, body: DownloadModelRequest) -> Entry:
     known = find(body.hf_model_name)
     name = known.name if known else body.hf_model_name
     with platform.download_lock:
@@ -84,16 +84,16 @@ def _download(platform: Platform, body: DownloadModelRequest) -> Entry:
 def _check(body: DownloadModelRequest) -> None:
     """Check what only this platform refuses; whether the model exists shows when it is downloaded.
 
-    :raises PlatformError: the request has a token
+    :raises ApiError: the request has a token
     """
     if body.private_hf_token:
-        raise PlatformError(
+        raise ApiError(
             400,
             "The local platform does not accept hub tokens in requests: start it with HF_TOKEN set instead.",
         )
 
 
-def _entries(platform: Platform) -> dict[str, Entry]:
+def _entries(platform: LocalPlatform) -> dict[str, Entry]:
     """Return an entry for each model, by name."""
     entries: dict[str, Entry] = {}
     for job in platform.store.jobs(ModelDownloads.name):

@@ -9,13 +9,13 @@ from starlette.responses import Response
 
 from airflow_provider_lamini.api.call import Json
 from airflow_provider_lamini.jobs.state import JobState
-from airflow_provider_lamini.local.datasets.repository import Dataset
+from airflow_provider_lamini.local.datasets.repository import StoredDataset
 from airflow_provider_lamini.local.engines.base import EngineUnavailable
-from airflow_provider_lamini.local.errors import UNSUPPORTED, PlatformError
+from airflow_provider_lamini.local.errors import UNSUPPORTED, ApiError
 from airflow_provider_lamini.local.inference import CompletionSettings
 from airflow_provider_lamini.local.models.catalogue import VECTORS, find
 from airflow_provider_lamini.local.multipart import invalid_field
-from airflow_provider_lamini.local.platform import Platform
+from airflow_provider_lamini.local.platform import LocalPlatform
 from airflow_provider_lamini.local.routes.common import PlatformDep, json_response, run_in_pool
 from airflow_provider_lamini.local.tuning.arguments import LocalFinetuneArgs
 from airflow_provider_lamini.local.tuning.repository import KIND, TunedModel, TuningJob
@@ -125,7 +125,7 @@ async def resume(job_id: JobNumber, platform: PlatformDep) -> dict[str, str]:
                 JobState.TIMED_OUT,
             ):
                 status = platform.tuning_jobs.status(tuning, attempt)
-                raise PlatformError(
+                raise ApiError(
                     400,
                     f"Job {job_id} is {status}: only a failed, cancelled or timed-out job can be resumed.",
                 )
@@ -157,11 +157,11 @@ async def compare(job_id: JobNumber, platform: PlatformDep, request: Request) ->
     return json_response({"job_id": job_id, "eval_results": results})
 
 
-def _start(platform: Platform, body: TrainBody) -> int:
+def _start(platform: LocalPlatform, body: TrainBody) -> int:
     """Check a request and start its job.
 
     :return: the job's number
-    :raises PlatformError: the request cannot be fulfilled
+    :raises ApiError: the request cannot be fulfilled
     """
     _check_available(platform)
     base = _base_model(platform, body.model_name)
@@ -169,7 +169,7 @@ def _start(platform: Platform, body: TrainBody) -> int:
     arguments = {} if body.finetune_args is None else body.finetune_args.model_dump(exclude_unset=True)
     with platform.tunings.lock:
         if len(platform.tunings.models()) >= MAX_MODELS:
-            raise PlatformError(
+            raise ApiError(
                 400,
                 f"The platform already has {MAX_MODELS} tuned models. Delete adapters you no longer need from the "
                 "folder tuning/models in its data folder, and restart it.",
@@ -181,38 +181,38 @@ def _start(platform: Platform, body: TrainBody) -> int:
     return tuning.number
 
 
-def _base_model(platform: Platform, name: str) -> str:
+def _base_model(platform: LocalPlatform, name: str) -> str:
     """Return the main name of a base model, which may be requested by an alias.
 
-    :raises PlatformError: the model cannot be tuned
+    :raises ApiError: the model cannot be tuned
     :raises EngineError: the model is not served
     """
     if any(model.name == name for model in platform.tunings.models()):
-        raise PlatformError(400, f"Model {name!r} is already tuned and cannot be tuned again.")
+        raise ApiError(400, f"Model {name!r} is already tuned and cannot be tuned again.")
     if find(name) is VECTORS:
-        raise PlatformError(400, f"Model {name!r} is an embedding model and cannot be tuned.")
+        raise ApiError(400, f"Model {name!r} is an embedding model and cannot be tuned.")
     platform.inference.check_text_model(name)
     try:
         platform.served_models.model_file(name)
     except EngineUnavailable as error:
-        raise PlatformError(400, str(error)) from None
+        raise ApiError(400, str(error)) from None
     known = find(name)
     return known.name if known else name
 
 
-def _check_available(platform: Platform) -> None:
+def _check_available(platform: LocalPlatform) -> None:
     """Check that this platform can tune models.
 
-    :raises PlatformError: it cannot
+    :raises ApiError: it cannot
     """
     if problem := platform.tuning_problem():
-        raise PlatformError(UNSUPPORTED, problem)
+        raise ApiError(UNSUPPORTED, problem)
 
 
-def _dataset(platform: Platform, body: TrainBody) -> Dataset:
+def _dataset(platform: LocalPlatform, body: TrainBody) -> StoredDataset:
     """Return the dataset to learn from. Rows in the body become a new dataset.
 
-    :raises PlatformError: the dataset does not exist, has no rows, or the request names two datasets
+    :raises ApiError: the dataset does not exist, has no rows, or the request names two datasets
     """
     has_dataset = body.dataset_id is not None or body.upload_file_path is not None
     if has_dataset == (body.data is not None):
@@ -223,13 +223,13 @@ def _dataset(platform: Platform, body: TrainBody) -> Dataset:
     if body.upload_file_path is not None:
         datasets.append(platform.datasets.get_by_location(body.upload_file_path))
     if len({dataset.id for dataset in datasets}) > 1:
-        raise PlatformError(400, "upload_file_path and dataset_id name different datasets.")
+        raise ApiError(400, "upload_file_path and dataset_id name different datasets.")
     if not datasets[0].size:
-        raise PlatformError(400, f"Dataset {datasets[0].id} has no rows yet: nothing was uploaded.")
+        raise ApiError(400, f"Dataset {datasets[0].id} has no rows yet: nothing was uploaded.")
     return datasets[0]
 
 
-def _store_rows(platform: Platform, rows: list[dict[str, Json]], *, is_public: bool) -> Dataset:
+def _store_rows(platform: LocalPlatform, rows: list[dict[str, Json]], *, is_public: bool) -> StoredDataset:
     if not rows:
         raise invalid_field("data", "List should have at least 1 item after validation, not 0", "too_short")
     with platform.datasets.write_rows() as (dataset_id, writer):
@@ -238,16 +238,16 @@ def _store_rows(platform: Platform, rows: list[dict[str, Json]], *, is_public: b
     return platform.datasets.register(dataset_id, writer.rows, is_public=is_public)
 
 
-def _model_and_inputs(platform: Platform, number: int) -> tuple[TunedModel, list[str]]:
+def _model_and_inputs(platform: LocalPlatform, number: int) -> tuple[TunedModel, list[str]]:
     """Return a job's tuned model, and the inputs to compare it on.
 
-    :raises PlatformError: the job has no model yet
+    :raises ApiError: the job has no model yet
     """
     tuning: TuningJob = platform.tunings.get(number)
     model = platform.tunings.model_of(number)
     if model is None:
         status = platform.tuning_jobs.status(tuning, latest_attempts(platform.store).get(number))
-        raise PlatformError(400, f"Job {number} has no model to evaluate, current status: {status}.")
+        raise ApiError(400, f"Job {number} has no model to evaluate, current status: {status}.")
     inputs: dict[str, None] = {}
     for row in platform.datasets.get(tuning.dataset).read():
         inputs[str(row.get("input"))] = None

@@ -38,7 +38,7 @@ class LocalFinetuneArgs(FinetuneArgs):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class TrainingParameters:
     """Training parameters of a tuning job.
 
     :param max_steps: total number of steps
@@ -61,7 +61,7 @@ class Plan:
     max_rows: int | None
 
 
-def make_plan(finetune_args: Mapping[str, Json]) -> Plan:
+def make_plan(finetune_args: Mapping[str, Json]) -> TrainingParameters:
     """Convert ``finetune_args`` to a plan; arguments that this platform does not support are ignored.
 
     :param finetune_args: validated arguments
@@ -70,7 +70,7 @@ def make_plan(finetune_args: Mapping[str, Json]) -> Plan:
     save = arguments.save_steps if "save_steps" in arguments.model_fields_set else SAVE_EVERY
     if save < 1:  # a fraction of all steps
         save *= arguments.max_steps
-    return Plan(
+    return TrainingParameters(
         max_steps=arguments.max_steps,
         learning_rate=arguments.learning_rate,
         batch_size=ROWS_PER_PASS * arguments.gradient_accumulation_steps,

@@ -46,7 +46,7 @@ class Diverged(TrainingFailed):
     """The loss is no longer a finite number."""
 
 
-class Training:
+class LoraTraining:
     """A LoRA training, at the step of the last checkpoint in the recipe's folder if there is one.
 
     :param recipe: what to train, and how

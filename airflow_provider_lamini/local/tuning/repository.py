@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from airflow_provider_lamini.local.database import Database
-from airflow_provider_lamini.local.errors import JobNotFoundError
+from airflow_provider_lamini.local.errors import NoSuchJobError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -148,11 +148,11 @@ class TuningRepository:
     def get(self, number: int) -> TuningJob:
         """Return a job.
 
-        :raises JobNotFoundError: it does not exist
+        :raises NoSuchJobError: it does not exist
         """
         jobs = self._select("WHERE number = ?", number)
         if not jobs:
-            raise JobNotFoundError(str(number))
+            raise NoSuchJobError(str(number))
         return jobs[0]
 
     def has(self, number: int) -> bool:

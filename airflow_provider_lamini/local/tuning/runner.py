@@ -12,7 +12,7 @@ import msgspec
 
 from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.local.engines.base import Adapter, EngineError
-from airflow_provider_lamini.local.errors import PlatformError
+from airflow_provider_lamini.local.errors import ApiError
 from airflow_provider_lamini.local.jobs.runner import HOLD_POLL, JobFailed, wait_while_held
 from airflow_provider_lamini.local.tuning.arguments import make_plan
 from airflow_provider_lamini.local.tuning.repository import KIND, StepRecord
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.local.jobs.runner import RunningJob
     from airflow_provider_lamini.local.jobs.store import Job, JobStore
     from airflow_provider_lamini.local.served_models import ServedModels
-    from airflow_provider_lamini.local.tuning.arguments import Plan
+    from airflow_provider_lamini.local.tuning.arguments import TrainingParameters
     from airflow_provider_lamini.local.tuning.repository import TuningJob, TuningRepository
     from airflow_provider_lamini.local.tuning.trainer import Step
 
@@ -186,7 +186,7 @@ class TuningRunner:
 
         return train_adapter(job, self._trainer, recipe, on_step)
 
-    def _recipe(self, job: RunningJob, tuning: TuningJob, plan: Plan) -> tuple[Recipe, int]:
+    def _recipe(self, job: RunningJob, tuning: TuningJob, plan: TrainingParameters) -> tuple[Recipe, int]:
         folder = self._repository.folder(tuning.number)
         rows = folder / ROWS
         try:
@@ -194,7 +194,7 @@ class TuningRunner:
             if not rows.exists():
                 limit = min(plan.max_rows or MAX_ROWS, plan.max_steps * plan.batch_size, MAX_ROWS)
                 sample_rows(self._datasets.get(tuning.dataset), rows, limit, SEED, job.check)
-        except (EngineError, PlatformError) as error:
+        except (EngineError, ApiError) as error:
             raise JobFailed(str(error)) from None
         with rows.open("rb") as lines:
             count = sum(1 for _ in lines)

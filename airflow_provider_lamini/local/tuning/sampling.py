@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from airflow_provider_lamini.local.errors import PlatformError
+from airflow_provider_lamini.local.errors import ApiError
 from airflow_provider_lamini.local.jobs.runner import JobFailed
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_provider_lamini.api.call import Json
-    from airflow_provider_lamini.local.datasets.repository import Dataset
+    from airflow_provider_lamini.local.datasets.repository import StoredDataset
 
 MAX_ROWS: Final = 50_000
 """Maximum rows per job; they are held in memory."""
@@ -24,7 +24,9 @@ CHECK_EVERY: Final = 1000
 """Rows to read before checking again whether the job must stop."""
 
 
-def sample_rows(dataset: Dataset, target: Path, limit: int, seed: int, check: Callable[[], None]) -> int:
+def sample_rows(
+    dataset: StoredDataset, target: Path, limit: int, seed: int, check: Callable[[], None]
+) -> int:
     """Write the rows to train on: the whole dataset, or a reservoir sample of a larger one, in the original order.
 
     Every row is validated, including those that are not sampled.
@@ -48,7 +50,7 @@ def sample_rows(dataset: Dataset, target: Path, limit: int, seed: int, check: Ca
                 sample.append((number, line))
             elif (index := generator.randrange(number + 1)) < limit:
                 sample[index] = (number, line)
-    except PlatformError as error:
+    except ApiError as error:
         raise JobFailed(error.detail) from None
     if not sample:
         raise JobFailed(f"Dataset {dataset.id} has no rows.")
@@ -58,7 +60,7 @@ def sample_rows(dataset: Dataset, target: Path, limit: int, seed: int, check: Ca
     return len(sample)
 
 
-def _encode_row(dataset: Dataset, number: int, row: dict[str, Json]) -> bytes:
+def _encode_row(dataset: StoredDataset, number: int, row: dict[str, Json]) -> bytes:
     pair: dict[str, str] = {}
     for name in ("input", "output"):
         value = row.get(name)

@@ -100,9 +100,9 @@ def train_in_this_process(recipe: Recipe, listener: Listener) -> None:
     :param listener: takes the steps and the log
     :raises TrainingFailed: the rows or the model are unsuitable
     """
-    from airflow_provider_lamini.local.tuning.lora import Training
+    from airflow_provider_lamini.local.tuning.lora import LoraTraining
 
-    training = Training(recipe, listener.log)
+    training = LoraTraining(recipe, listener.log)
     adapter_steps = {*recipe.adapter_steps()} - {recipe.max_steps}
     if training.step:
         listener.log(f"Resuming after step {training.step} of {recipe.max_steps}.")

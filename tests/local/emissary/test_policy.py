@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from airflow_provider_lamini.local.emissary.policy import ResourcePolicy, Schedule
+from airflow_provider_lamini.local.emissary.policy import ActiveHours, ResourcePolicy
 
 
 def at(text: str) -> float:
@@ -24,7 +24,7 @@ def at(text: str) -> float:
     ],
 )
 def test_a_schedule_is_open_on_its_days_in_its_time_zone(now, is_open):
-    schedule = Schedule(timezone="Europe/Berlin", start_time="09:00", end_time="18:00", days=["friday"])
+    schedule = ActiveHours(timezone="Europe/Berlin", start_time="09:00", end_time="18:00", days=["friday"])
     assert schedule.is_open(at(now)) is is_open
 
 
@@ -39,7 +39,7 @@ def test_a_schedule_is_open_on_its_days_in_its_time_zone(now, is_open):
     ],
 )
 def test_a_schedule_may_end_on_the_next_day(now, is_open):
-    schedule = Schedule(start_time="22:00", end_time="06:00", days=["friday"])
+    schedule = ActiveHours(start_time="22:00", end_time="06:00", days=["friday"])
     assert schedule.is_open(at(now)) is is_open
 
 
@@ -54,7 +54,7 @@ def test_a_deployment_sleeps_after_the_last_request_or_activation():
 
 
 def test_outside_of_its_schedule_a_deployment_is_awake_only_if_it_was_woken():
-    policy = ResourcePolicy(inactive_seconds=60, schedule=Schedule(days=["friday"]))
+    policy = ResourcePolicy(inactive_seconds=60, schedule=ActiveHours(days=["friday"]))
     saturday = at("2026-11-28T12:00")
     for woken, seconds, asleep in ((False, 0, True), (True, 59, False), (True, 60, True)):
         assert (

@@ -9,7 +9,7 @@ import pytest
 
 from airflow_provider_lamini.local.engines.llama import LlamaTextEngine
 from airflow_provider_lamini.local.models.store import ModelStore
-from airflow_provider_lamini.local.platform import Platform
+from airflow_provider_lamini.local.platform import LocalPlatform
 from tests.support.demo import EXAMPLES
 from tests.support.emissary_api import EmissaryClient
 from tests.support.local_platform import local_platform
@@ -31,7 +31,7 @@ FACTS = [
 def test_the_best_checkpoint_answers_as_trained_and_is_trained_further_for_a_reward(tmp_path: Path) -> None:
     base = tiny_llama(tmp_path / "tiny.gguf")
     texts = LlamaTextEngine({"tiny": base}, parallel=2, context=128, threads=1)
-    platform = Platform(tmp_path / "platform", texts, VectorEngine(base))
+    platform = LocalPlatform(tmp_path / "platform", texts, VectorEngine(base))
     with served(platform) as url, EmissaryClient(url, KEY) as client:
         project = client.project()
         dataset = client.dataset(project, FACTS)

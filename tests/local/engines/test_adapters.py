@@ -16,8 +16,8 @@ from airflow_provider_lamini.local.engines.base import (
     Adapter,
     EngineError,
     EngineUnavailable,
-    Generation,
     GenerationRequest,
+    GenerationResult,
     ModelNotFound,
 )
 from airflow_provider_lamini.local.engines.llama import LlamaTextEngine
@@ -186,7 +186,7 @@ def test_a_tuned_model_answers_while_its_base_model_is_constantly_busy(
 def test_a_replaced_model_is_freed_once_its_last_request_has_ended(files: dict[str, Path]) -> None:
     engine = open_engine(files)
     first = engine._models._loaded["base"].server
-    started, proceed, done = threading.Event(), threading.Event(), list[Generation]()
+    started, proceed, done = threading.Event(), threading.Event(), list[GenerationResult]()
 
     def pause(_: str) -> None:
         started.set()

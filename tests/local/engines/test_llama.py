@@ -22,8 +22,8 @@ from airflow_provider_lamini.api.output_types import json_schema
 from airflow_provider_lamini.local.engines.base import (
     BadGenerationRequest,
     EngineUnavailable,
-    Generation,
     GenerationRequest,
+    GenerationResult,
     ModelNotFound,
     PromptTooLong,
 )
@@ -56,7 +56,7 @@ def make_request(prompt: str = TICKET, **changes: Any) -> GenerationRequest:
     return GenerationRequest(**({"model_name": TEXT.name, "max_tokens": 24} | changes))
 
 
-def assert_matches_type(generation: Generation) -> None:
+def assert_matches_type(generation: GenerationResult) -> None:
     value = json.loads(generation.text)
     assert list(value) == list(ALL_KINDS)
     assert value["category"] in ALL_KINDS["category"]
@@ -79,7 +79,7 @@ def test_temperature_0_is_deterministic(texts: LlamaTextEngine) -> None:
 
 
 def test_a_seed_repeats_a_sample_and_another_seed_does_not(texts: LlamaTextEngine) -> None:
-    def sample(seed: int) -> Generation:
+    def sample(seed: int) -> GenerationResult:
         return texts.generate(make_request(temperature=1.5, options={"seed": seed}))
 
     assert sample(7) == sample(7)
@@ -305,7 +305,7 @@ def test_concurrent_requests_cost_less_cpu_than_sequential_ones(texts: LlamaText
         run()
         return time.process_time() - start
 
-    def generate(prompt: str) -> Generation:
+    def generate(prompt: str) -> GenerationResult:
         return texts.generate(make_request(prompt, max_tokens=16))
 
     def concurrent() -> None:
@@ -399,7 +399,7 @@ def test_the_engines_http_port_requires_the_key(texts: LlamaTextEngine) -> None:
 def test_closing_an_engine_does_not_interrupt_a_running_request(store: ModelStore) -> None:
     engine = LlamaTextEngine({"mine": store.require(TEXT.name)}, parallel=1, context=256)
     started = threading.Event()
-    results: list[Generation] = []
+    results: list[GenerationResult] = []
 
     def run() -> None:
         results.append(

@@ -12,7 +12,7 @@ import pytest
 from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.local.database import DatabaseClosedError
 from airflow_provider_lamini.local.jobs import store as store_module
-from airflow_provider_lamini.local.jobs.store import CompletedPrefix, JobStore, RowResult
+from airflow_provider_lamini.local.jobs.store import CompletedPrefix, JobStore, StoredResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,8 +31,8 @@ def store(file: Path) -> Iterator[JobStore]:
     opened.close()
 
 
-def done(row: int) -> RowResult:
-    return RowResult(row, f'"output {row}"', "stop")
+def done(row: int) -> StoredResult:
+    return StoredResult(row, f'"output {row}"', "stop")
 
 
 def test_a_job_is_read_back_as_it_was_stored(store: JobStore, file: Path) -> None:
@@ -57,7 +57,7 @@ def test_only_rows_without_a_result_are_unfinished(store: JobStore) -> None:
 def test_the_first_result_of_a_row_wins(store: JobStore) -> None:
     job = store.create("batch", {}, ["a"])
     assert store.save_results(job.id, [done(0)]) == 1
-    assert store.save_results(job.id, [RowResult(0, '"other"', "length")]) == 0
+    assert store.save_results(job.id, [StoredResult(0, '"other"', "length")]) == 0
     assert store.results(job.id) == [done(0)]
     found = store.job(job.id)
     assert found is not None

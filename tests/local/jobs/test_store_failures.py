@@ -12,7 +12,7 @@ from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.local.database import DamagedDatabaseError
 from airflow_provider_lamini.local.jobs import runner as runner_module
 from airflow_provider_lamini.local.jobs.runner import MAX_CRASHES, JobRunner
-from airflow_provider_lamini.local.jobs.store import JobStore, RowResult
+from airflow_provider_lamini.local.jobs.store import JobStore, StoredResult
 from airflow_provider_lamini.local.rag.index import Index
 from tests.support.local_platform import wait_until
 
@@ -32,7 +32,7 @@ class Errand:
     time_limit = None
 
     def run(self, job: RunningJob) -> None:
-        job.save_results([RowResult(0, '"done"', "stop")])
+        job.save_results([StoredResult(0, '"done"', "stop")])
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def die(path: Path, job_id: str, *, done: bool = False) -> None:
     store = JobStore(path)
     store.mark_started(job_id)
     if done:
-        store.save_results(job_id, [RowResult(len(store.results(job_id)), '"x"', "stop")])
+        store.save_results(job_id, [StoredResult(len(store.results(job_id)), '"x"', "stop")])
     store.close()
 
 

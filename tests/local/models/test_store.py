@@ -24,7 +24,7 @@ from airflow_provider_lamini.local.models.files import (
     UnknownModel,
     UnreadableModel,
 )
-from airflow_provider_lamini.local.models.progress import ConsoleProgress, Progress
+from airflow_provider_lamini.local.models.progress import ConsoleProgress, PullProgress
 from airflow_provider_lamini.local.models.sources import parse_source
 from airflow_provider_lamini.local.models.store import ModelStore
 
@@ -183,7 +183,7 @@ class SlowSource:
     fetches: int = 0
     description: str = "slow"
 
-    def fetch(self, files: Sequence[ModelFile], folder: Path, progress: Progress) -> None:
+    def fetch(self, files: Sequence[ModelFile], folder: Path, progress: PullProgress) -> None:
         self.fetches += 1
         progress.start("slow", None)
         time.sleep(0.3)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_provider_lamini.local.datasets.repository import Dataset
+from airflow_provider_lamini.local.datasets.repository import StoredDataset
 from airflow_provider_lamini.local.jobs.runner import JobFailed
 from airflow_provider_lamini.local.tuning.sampling import CHECK_EVERY, sample_rows
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def make_dataset(tmp_path: Path) -> Callable[[int], Dataset]:
+def make_dataset(tmp_path: Path) -> Callable[[int], StoredDataset]:
     """Return a function that creates a dataset with a number of rows."""
 
-    def create(rows: int) -> Dataset:
+    def create(rows: int) -> StoredDataset:
         path = tmp_path / "dataset.jsonl"
         lines = (
             json.dumps({"input": f"q{number}", "output": f"a{number}", "id": number})
             for number in range(rows)
         )
         path.write_text("\n".join(lines))
-        return Dataset("d", "local", rows, is_public=False, created=0.0, path=path)
+        return StoredDataset("d", "local", rows, is_public=False, created=0.0, path=path)
 
     return create
 

@@ -13,7 +13,7 @@ from airflow_provider_lamini.local.emissary.errors import InvalidInputError
 from airflow_provider_lamini.local.emissary.resources import Project, StoredDataset
 from airflow_provider_lamini.local.emissary.routes.downloads import dataset_url
 from airflow_provider_lamini.local.multipart import Form, receive_form
-from airflow_provider_lamini.local.platform import Platform
+from airflow_provider_lamini.local.platform import LocalPlatform
 from airflow_provider_lamini.local.routes.common import PlatformDep, json_response
 from airflow_provider_lamini.platforms.emissary.api.datasets import MAX_UPLOAD_BYTES, UploadDatasetRequest
 
@@ -48,7 +48,7 @@ async def create(project_id: str, platform: PlatformDep, request: Request) -> Re
     return json_response(views.dataset(dataset), 201)
 
 
-def _upload(platform: Platform, project: Project, form: Form) -> StoredDataset:
+def _upload(platform: LocalPlatform, project: Project, form: Form) -> StoredDataset:
     try:
         fields = UploadDatasetRequest.model_validate(form.fields)
     except ValidationError as error:

@@ -6,7 +6,7 @@ from starlette.responses import Response
 from airflow_provider_lamini.local.emissary import views
 from airflow_provider_lamini.local.emissary.deploying import deploy, policy_of
 from airflow_provider_lamini.local.emissary.resources import Deployment
-from airflow_provider_lamini.local.platform import Platform
+from airflow_provider_lamini.local.platform import LocalPlatform
 from airflow_provider_lamini.local.routes.common import PlatformDep, json_response
 from airflow_provider_lamini.platforms.emissary.api.deployments import CreateDeploymentRequest
 
@@ -57,5 +57,5 @@ def reactivate(project_id: str, deployment_id: str, platform: PlatformDep) -> Re
     return Response(status_code=204 if is_waking else 400)
 
 
-def _deployment(platform: Platform, project_id: str, deployment_id: str) -> Deployment:
+def _deployment(platform: LocalPlatform, project_id: str, deployment_id: str) -> Deployment:
     return platform.emissary.resources.get(Deployment, deployment_id, project_id)

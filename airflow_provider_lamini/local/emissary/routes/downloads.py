@@ -8,15 +8,15 @@ from starlette.responses import FileResponse, Response
 from airflow_provider_lamini.local.datasets.signed_urls import UrlSigner
 from airflow_provider_lamini.local.emissary.errors import ObjectNotFoundError
 from airflow_provider_lamini.local.emissary.resources import Checkpoint, StoredDataset
-from airflow_provider_lamini.local.errors import PlatformError
+from airflow_provider_lamini.local.errors import ApiError
 from airflow_provider_lamini.local.middleware import SIGNED_PREFIX
-from airflow_provider_lamini.local.platform import Platform
+from airflow_provider_lamini.local.platform import LocalPlatform
 from airflow_provider_lamini.local.routes.common import PlatformDep
 
 router = APIRouter(prefix=f"{SIGNED_PREFIX}emissary", include_in_schema=False)
 
 
-def dataset_url(platform: Platform, request: Request, dataset: StoredDataset) -> str:
+def dataset_url(platform: LocalPlatform, request: Request, dataset: StoredDataset) -> str:
     """Return a signed URL of a dataset's file.
 
     :param platform: the platform
@@ -26,7 +26,7 @@ def dataset_url(platform: Platform, request: Request, dataset: StoredDataset) ->
     return _signed_url(platform, request, f"{router.prefix}/datasets/{dataset.id}")
 
 
-def checkpoint_url(platform: Platform, request: Request, checkpoint: Checkpoint) -> str:
+def checkpoint_url(platform: LocalPlatform, request: Request, checkpoint: Checkpoint) -> str:
     """Return a signed URL of a checkpoint's file.
 
     :param platform: the platform
@@ -36,17 +36,17 @@ def checkpoint_url(platform: Platform, request: Request, checkpoint: Checkpoint)
     return _signed_url(platform, request, f"{router.prefix}/checkpoints/{checkpoint.id}")
 
 
-def _signed_url(platform: Platform, request: Request, path: str) -> str:
+def _signed_url(platform: LocalPlatform, request: Request, path: str) -> str:
     return f"{request.url.scheme}://{request.url.netloc}{path}?{_signer(platform).query(path)}"
 
 
-def _signer(platform: Platform) -> UrlSigner:
+def _signer(platform: LocalPlatform) -> UrlSigner:
     return UrlSigner(platform.datasets.signing_secret(secrets.token_urlsafe(32)))
 
 
-def _check_signature(platform: Platform, request: Request) -> None:
+def _check_signature(platform: LocalPlatform, request: Request) -> None:
     if not _signer(platform).allows(request.url.path, request.query_params):
-        raise PlatformError(403, "The signature is invalid for this file or has expired.")
+        raise ApiError(403, "The signature is invalid for this file or has expired.")
 
 
 @router.get("/datasets/{dataset_id}")

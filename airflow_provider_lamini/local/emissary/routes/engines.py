@@ -9,7 +9,7 @@ from airflow_provider_lamini.local.emissary.errors import InvalidInputError, Obj
 from airflow_provider_lamini.local.emissary.policy import ResourcePolicy
 from airflow_provider_lamini.local.emissary.resources import Engine
 from airflow_provider_lamini.local.emissary.service import main_name
-from airflow_provider_lamini.local.platform import Platform
+from airflow_provider_lamini.local.platform import LocalPlatform
 from airflow_provider_lamini.local.routes.common import PlatformDep, json_response
 from airflow_provider_lamini.platforms.emissary.api.engines import (
     CreateEngineRequest,
@@ -111,5 +111,5 @@ def deactivate(engine_id: str, platform: PlatformDep) -> Response:
     return Response(status_code=204 if is_asleep else 400)
 
 
-def _engine(platform: Platform, engine_id: str) -> Engine:
+def _engine(platform: LocalPlatform, engine_id: str) -> Engine:
     return platform.emissary.resources.get(Engine, engine_id)

@@ -13,10 +13,10 @@ from starlette.responses import Response
 
 from airflow_provider_lamini.api.call import Json
 from airflow_provider_lamini.local.emissary.errors import InvalidInputError, ObjectNotFoundError
-from airflow_provider_lamini.local.engines.base import Generation, GenerationRequest
+from airflow_provider_lamini.local.engines.base import GenerationRequest, GenerationResult
 from airflow_provider_lamini.local.inference import DEFAULT_NEW_TOKENS
-from airflow_provider_lamini.local.platform import Platform
-from airflow_provider_lamini.local.routes.chat import Reply, finish_reason, usage
+from airflow_provider_lamini.local.platform import LocalPlatform
+from airflow_provider_lamini.local.routes.chat import ReplyFormat, finish_reason, usage
 from airflow_provider_lamini.local.routes.classifiers import classify_texts
 from airflow_provider_lamini.local.routes.common import PlatformDep, json_response, run_in_pool
 from airflow_provider_lamini.local.text import token_count
@@ -70,18 +70,18 @@ async def chat(body: ChatBody, platform: PlatformDep, request: Request) -> Respo
         {"role": message.role, "content": message.content} for message in body.messages
     ]
     generation = await _generate(platform, request, body, body.max_tokens, messages=messages)
-    return json_response(Reply(body.model).complete(generation))
+    return json_response(ReplyFormat(body.model).complete(generation))
 
 
 async def _generate(
-    platform: Platform,
+    platform: LocalPlatform,
     request: Request,
     body: CompletionBody | ChatBody,
     max_tokens: int | None,
     *,
     prompt: str | None = None,
     messages: list[dict[str, Json]] | None = None,
-) -> Generation:
+) -> GenerationResult:
     model_name = await asyncio.to_thread(_text_model, platform, body.model)
     named = {"top_p": body.top_p, "top_k": body.top_k}
     generation_request = GenerationRequest(
@@ -151,17 +151,17 @@ async def classify(body: api.ClassificationRequest, platform: PlatformDep, reque
     )
 
 
-def _text_model(platform: Platform, name: str) -> str:
+def _text_model(platform: LocalPlatform, name: str) -> str:
     """Return the served name of the model that generates text for a deployment or a base model."""
     return _served_name(platform, name, "text-generation", platform.inference.check_text_model)
 
 
-def _embedding_model(platform: Platform, name: str) -> str:
+def _embedding_model(platform: LocalPlatform, name: str) -> str:
     """Return the served name of the model that embeds texts for a deployment or a base model."""
     return _served_name(platform, name, "embedding", platform.inference.check_embedding_model)
 
 
-def _served_name(platform: Platform, name: str, task_type: str, check: Callable[[str], None]) -> str:
+def _served_name(platform: LocalPlatform, name: str, task_type: str, check: Callable[[str], None]) -> str:
     deployment = platform.emissary.serving.ready_deployment(name)
     if deployment is not None:
         if deployment.task_type != task_type:

@@ -7,7 +7,7 @@ from airflow_provider_lamini.local.emissary import views
 from airflow_provider_lamini.local.emissary.resources import Checkpoint
 from airflow_provider_lamini.local.emissary.routes.downloads import checkpoint_url
 from airflow_provider_lamini.local.emissary.training_requests import to_spec
-from airflow_provider_lamini.local.platform import Platform
+from airflow_provider_lamini.local.platform import LocalPlatform
 from airflow_provider_lamini.local.routes.common import PlatformDep, json_response
 from airflow_provider_lamini.platforms.emissary.api.training import GRPORequest, SFTRequest
 
@@ -26,7 +26,7 @@ def create_grpo(project_id: str, body: GRPORequest, platform: PlatformDep) -> Re
     return _start(platform, project_id, body)
 
 
-def _start(platform: Platform, project_id: str, body: SFTRequest | GRPORequest) -> Response:
+def _start(platform: LocalPlatform, project_id: str, body: SFTRequest | GRPORequest) -> Response:
     spec = to_spec(platform, platform.emissary.project(project_id), body)
     job = platform.emissary.start_training(spec)
     return json_response(views.training_job(platform.emissary, job), 201)
