@@ -160,7 +160,7 @@ class AnsweredPrompt(PromptTemplate):
 
 
 @dataclass(frozen=True, slots=True)
-class Dataset:
+class DatasetFile:
     """A dataset in a file.
 
     :param file: the pairs as JSON Lines
@@ -183,7 +183,7 @@ def dataset_file(
     columns: Columns,
     fields: tuple[str, str] = ("input", "output"),
     policy: BadRowPolicy = REFUSE,
-) -> Iterator[Dataset]:
+) -> Iterator[DatasetFile]:
     """Read and validate an input once, and keep its pairs in a temporary file while the block runs.
 
     Memory does not depend on the number of rows; the disk for temporary files must have space for them.
@@ -209,7 +209,7 @@ def dataset_file(
             return path.open("rb")
 
         part = FilePart("dataset.jsonl", reopen, "application/jsonl")
-        yield Dataset(part, rows, file.size(), reader.bad, reader.describe())
+        yield DatasetFile(part, rows, file.size(), reader.bad, reader.describe())
 
 
 def _named(pair: Pair, fields: tuple[str, str]) -> dict[str, str]:

@@ -122,7 +122,7 @@ class EmissaryDeployOperator(JobOperator):
 
     def work(self, task: TaskRun) -> Provision:
         """Validate the arguments, then return the deployment."""
-        from airflow_provider_lamini.runs.emissary.deployment import Deployment, DeploymentRequest
+        from airflow_provider_lamini.runs.emissary.deployment import DeploymentRequest, DeploymentSpec
         from airflow_provider_lamini.runs.emissary.provision import Provision
 
         options = self.submission_options()
@@ -151,7 +151,7 @@ class EmissaryDeployOperator(JobOperator):
             request.call(request.name)
         except ValueError as error:
             raise InvalidArgumentError(str(error)) from None
-        return Provision(task, Deployment(task, request), options, wake_timeout)
+        return Provision(task, DeploymentSpec(task, request), options, wake_timeout)
 
 
 @reports_lineage("emissary", uses={"base_model": "models"}, makes={"engine_id": "engines"})
@@ -225,7 +225,7 @@ class EmissaryEngineOperator(JobOperator):
 
     def work(self, task: TaskRun) -> Provision:
         """Validate the arguments, then return the engine."""
-        from airflow_provider_lamini.runs.emissary.engine import Engine, EngineRequest
+        from airflow_provider_lamini.runs.emissary.engine import EngineRequest, EngineSpec
         from airflow_provider_lamini.runs.emissary.provision import Provision
 
         options = self.submission_options()
@@ -246,4 +246,4 @@ class EmissaryEngineOperator(JobOperator):
             request.call(request.name)
         except ValueError as error:
             raise InvalidArgumentError(str(error)) from None
-        return Provision(task, Engine(task, request), options, wake_timeout)
+        return Provision(task, EngineSpec(task, request), options, wake_timeout)

@@ -18,7 +18,7 @@ from airflow_provider_lamini.runs.emissary.named_job import NamedJob
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from airflow_provider_lamini.corpus.pairs import Columns, Dataset
+    from airflow_provider_lamini.corpus.pairs import Columns, DatasetFile
     from airflow_provider_lamini.jobs.event import EndedJob
     from airflow_provider_lamini.jobs.state import JobStatus
     from airflow_provider_lamini.rows.bad_rows import BadRowPolicy
@@ -128,7 +128,7 @@ class DatasetUpload(NamedJob):
             "failures": recorded_failures(numbers) if submission else None,
         }
 
-    def _upload(self, dataset: Dataset, name: str) -> str:
+    def _upload(self, dataset: DatasetFile, name: str) -> str:
         project = self._request.project_id
         return join_id(
             project, self._task.hook.send(datasets.upload(project, file=dataset.file, name=name)).id

@@ -82,7 +82,7 @@ class DeploymentRequest:
         )
 
 
-class Deployment(ProvisionSpec):
+class DeploymentSpec(ProvisionSpec):
     """A deployment that the task creates, or a live one of the same checkpoint.
 
     :param task: this try of the task

@@ -62,7 +62,7 @@ class EngineRequest:
         )
 
 
-class Engine(ProvisionSpec):
+class EngineSpec(ProvisionSpec):
     """An engine that the task creates, or a live one with the same name.
 
     :param task: this try of the task

@@ -28,7 +28,7 @@ from airflow_provider_lamini.runs.submission_record import (
 from airflow_provider_lamini.wording import counted
 
 if TYPE_CHECKING:
-    from airflow_provider_lamini.corpus.pairs import Dataset
+    from airflow_provider_lamini.corpus.pairs import DatasetFile
     from airflow_provider_lamini.platforms.lamini.api.datasets import UploadBasePath
     from airflow_provider_lamini.runs.task import TaskRun
 
@@ -196,7 +196,7 @@ class DatasetUpload:
         log.info("Uploaded dataset %s: %s, %d bytes.", dataset_id, counted(dataset.rows, "row"), dataset.size)
         return UploadedDataset(dataset_id, dataset.rows, dataset.size, failures, new=True)
 
-    def _send(self, dataset: Dataset, target: UploadBasePath) -> str:
+    def _send(self, dataset: DatasetFile, target: UploadBasePath) -> str:
         send = self._task.hook.send
         path, is_public = target.upload_base_path, self._request.is_public
         if not target.azure:
