@@ -22,6 +22,7 @@ from airflow_provider_lamini.rows.formats import (
 )
 from airflow_provider_lamini.rows.run_files import LEDGER, MANIFEST, SHARDS
 from airflow_provider_lamini.rows.sources.forms import KNOWN, SUFFIXES, is_manifest, suffix_of
+from airflow_provider_lamini.rows.sources.lake_tables import LakeTables
 from airflow_provider_lamini.rows.sources.textfile import UTF8_MARK, InputFile
 from airflow_provider_lamini.rows.storage.locate import locate
 from airflow_provider_lamini.rows.storage.patterns import (
@@ -37,7 +38,7 @@ from airflow_provider_lamini.rows.storage.uris import is_remote, redacted_uri, s
 from airflow_provider_lamini.wording import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from airflow_provider_lamini.rows.formats import FileFormat
     from airflow_provider_lamini.rows.sources.options import InputOptions
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
 _PART = re.compile(r"part-(\d{5,})\.(?:jsonl|parquet)")
 _BESIDE_PARTS = re.compile(r"errors-\d{5,}\.jsonl|manifest\.json|shards\.json|report\.(?:md|html)")
 _ERRORS = re.compile(r"errors-\d{5,}\.jsonl")
-_DELTA_LOG = "_delta_log"
 _HEAD = 4096
 
 
@@ -134,35 +134,9 @@ class _Place:
         return [literal_pattern(self.store, pattern) for pattern in alternatives]
 
 
-def _is_delta(folder: str) -> InputError:
-    return InputError(
-        f"{folder} is a Delta table, whose log says which files count. Pass the list that DeltaTable(...).file_uris() gives, "
-        "or its rows as an Arrow table."
-    )
-
-
-def _is_iceberg(folder: str) -> InputError:
-    return InputError(
-        f"{folder} looks like an Iceberg table, whose metadata say which files count. Pass its rows as an Arrow table: "
-        "table.scan().to_arrow()."
-    )
-
-
 def _errors_beside(part: str) -> str:
     """The name of the file with the failed rows of a part."""
     return f"{PurePosixPath(part).stem.replace('part', 'errors')}.jsonl"
-
-
-def _folders_of_tables(paths: Iterable[str]) -> dict[PurePosixPath, None]:
-    """The folders of Parquet files, without those of partitions: one that may be the root of a table for each file."""
-    parents = dict.fromkeys(PurePosixPath(path).parent for path in paths if suffix_of(path)[0] == ".parquet")
-    return dict.fromkeys(map(_without_partitions, parents))
-
-
-def _without_partitions(folder: PurePosixPath) -> PurePosixPath:
-    while "=" in folder.name:
-        folder = folder.parent
-    return folder
 
 
 @dataclass
@@ -183,7 +157,10 @@ class FileFinder:
     keep_bad: bool = False
     _sniffed: dict[tuple[str, str], str | None] = field(default_factory=dict)
     _runs: dict[str, _Manifest | None] = field(default_factory=dict)
-    _tables: dict[str, bool] = field(default_factory=dict)
+
+    @cached_property
+    def _tables(self) -> LakeTables:
+        return LakeTables(self._shown)
 
     @cached_property
     def _places(self) -> list[_Place]:
@@ -205,7 +182,7 @@ class FileFinder:
             self.remark("named more than once, read once", counted(total - len(unique), "file"))
         if len(self.uris) > 1:  # such as all keys of a table
             infos = [found.info for found in unique.values() if not found.of_run]
-            self._check_delta(None, {info.path for info in infos}, {info.path for info in infos})
+            self._tables.refuse_delta(None, {info.path for info in infos}, {info.path for info in infos})
         visible = self._without_hidden(list(unique.values()))
         if len(self.uris) > 1:  # such as the result of a pattern that somebody else has looked up
             kept = set(self._without_run_files(found.info.path for found in visible))
@@ -279,10 +256,7 @@ class FileFinder:
             raise InputError(
                 f"The run in {folder} has not ended: it has no {MANIFEST} yet. Wait for its task."
             )
-        if place.store.is_folder(f"{place.path.rstrip('/')}/{_DELTA_LOG}"):
-            raise _is_delta(folder)
-        if place.store.is_folder(f"{place.path.rstrip('/')}/metadata") and not names:
-            raise _is_iceberg(folder)
+        self._tables.refuse_folder(place.store, place.path, names, folder)
         suffix = next((found for found, _ in map(suffix_of, names) if found in SUFFIXES), None)
         if suffix is None and names:
             raise InputError(
@@ -354,8 +328,8 @@ class FileFinder:
                 else:
                     found[info.path] = info
         hidden -= found.keys()
-        self._check_delta(place.store, found.keys(), hidden)
-        self._check_iceberg(place.store, found.keys())
+        self._tables.refuse_delta(place.store, found.keys(), hidden)
+        self._tables.refuse_iceberg(place.store, found.keys())
         if hidden:
             self._remark_hidden(hidden)
         if not found:
@@ -366,34 +340,6 @@ class FileFinder:
             )
             raise InputMissingError(f"No file matches the input {place.shown}: {more}.")
         return [_Found(place.store, found[path]) for path in sorted(self._without_run_files(found))]
-
-    def _check_delta(self, store: Store | None, paths: Collection[str], listed: Collection[str]) -> None:
-        """Make sure that files are not all those of a Delta table, of which its log has removed some.
-
-        :param store: where to look for a log that was not listed; ``None`` not to look
-        :param paths: the files
-        :param listed: these and others beside them
-        :raises InputError: if a file belongs to such a table
-        """
-        logs = {path.partition(f"/{_DELTA_LOG}/")[0] for path in listed if f"/{_DELTA_LOG}/" in path}
-        for folder in _folders_of_tables(paths):
-            # A table may spread its files over folders with random names.
-            for root in (folder, folder.parent):
-                if str(root) not in logs and store is not None and str(root) not in self._tables:
-                    self._tables[str(root)] = store.is_folder(str(root / _DELTA_LOG))
-                if str(root) in logs or self._tables.get(str(root)):
-                    raise _is_delta(self._shown(root))
-
-    def _check_iceberg(self, store: Store, paths: Collection[str]) -> None:
-        """The same for Iceberg tables, whose files are in a folder ``data`` beside ``metadata``."""
-        for folder in _folders_of_tables(paths):
-            metadata = folder.parent / "metadata"
-            if folder.name != "data" or self._tables.get(str(metadata)) is False:
-                continue
-            pattern = f"{glob.escape(str(metadata))}/*.metadata.json"
-            self._tables[str(metadata)] = store.is_folder(str(metadata)) and bool(store.glob(pattern))
-            if self._tables[str(metadata)]:
-                raise _is_iceberg(self._shown(folder.parent))
 
     def _recognize_parts(self, files: list[_Found]) -> list[_Found]:
         """Mark those that are parts of an earlier run, as its manifest says: their failed rows are left out."""
