@@ -19,6 +19,7 @@ from fastapi.staticfiles import StaticFiles
 
 from airflow_provider_lamini.plugins import jobs, task
 from airflow_provider_lamini.plugins.bounded import PageError
+from airflow_provider_lamini.plugins.stored_task import TaskKey
 
 STATIC = Path(__file__).parent / "static"
 PAGES = ("jobs", "task")
@@ -90,8 +91,8 @@ def show_states(dag_id: str, run_id: str, task_id: str, map_index: int, user: Ge
     return JSONResponse(task.show_states(_key(dag_id, run_id, task_id, map_index), user))
 
 
-def _key(dag_id: str, run_id: str, task_id: str, map_index: int) -> task.TaskKey:
-    return task.TaskKey(dag_id=dag_id, run_id=run_id, task_id=task_id, map_index=map_index)
+def _key(dag_id: str, run_id: str, task_id: str, map_index: int) -> TaskKey:
+    return TaskKey(dag_id=dag_id, run_id=run_id, task_id=task_id, map_index=map_index)
 
 
 def make_app() -> FastAPI:
