@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_provider_lamini.exceptions import BudgetExceededError, TooManyFailedRowsError
+from airflow_provider_lamini.rows.columns import PassthroughCache
 from airflow_provider_lamini.rows.counts import Counts, describe_failures
 from airflow_provider_lamini.rows.errors import (
     BadRowError,
@@ -17,7 +18,6 @@ from airflow_provider_lamini.rows.errors import (
 )
 from airflow_provider_lamini.rows.keys import fingerprint, row_keys
 from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
-from airflow_provider_lamini.rows.passthrough_cache import PassthroughCache
 from airflow_provider_lamini.rows.run_files import LEDGER, keys_name
 from airflow_provider_lamini.rows.screening import screen
 from airflow_provider_lamini.rows.sources.batch import SourceChunk

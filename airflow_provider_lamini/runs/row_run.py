@@ -14,11 +14,11 @@ from airflow_provider_lamini.api.errors import PlatformError
 from airflow_provider_lamini.exceptions import InvalidArgumentError, StorageError
 from airflow_provider_lamini.hooks.telemetry import DIRECT, report_rows
 from airflow_provider_lamini.rows.answers import RowResult
+from airflow_provider_lamini.rows.columns import MAX_BYTES
 from airflow_provider_lamini.rows.counts import Counts, describe_failures, describe_tokens
 from airflow_provider_lamini.rows.endpoints import JobEndpoint
 from airflow_provider_lamini.rows.output.chunk_result import NOT_ANSWERED
 from airflow_provider_lamini.rows.output.manifest import write_manifest
-from airflow_provider_lamini.rows.passthrough_cache import MAX_BYTES
 from airflow_provider_lamini.rows.prices import describe_cost
 from airflow_provider_lamini.rows.screening import Screened, screen
 from airflow_provider_lamini.rows.sources.read_once import ReadOnceInput

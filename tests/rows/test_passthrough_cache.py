@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_lamini.rows.columns import Table
-from airflow_provider_lamini.rows.passthrough_cache import PassthroughCache
+from airflow_provider_lamini.rows.columns import PassthroughCache, Table
 
 ROWS = [{"id": number, "name": f"row {number}", "prompt": "x" * 100} for number in range(10)]
 
