@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from airflow_provider_lamini.rows.blank import any_blank, is_blank
 from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
+from airflow_provider_lamini.rows.lenient import TAGS, TOKEN, split_thinking
 from airflow_provider_lamini.rows.output.chunk_result import ChunkResult, RowUsage
 from airflow_provider_lamini.rows.output_shape import MisfitError, OutputShape
-from airflow_provider_lamini.rows.thinking import TAGS, TOKEN, split_thinking
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
