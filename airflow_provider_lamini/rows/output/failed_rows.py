@@ -25,9 +25,8 @@ from airflow_provider_lamini.rows.output.part_rows import REMEDY
 from airflow_provider_lamini.rows.output.parts import ERROR_COLUMNS
 from airflow_provider_lamini.rows.run_files import keys_name
 from airflow_provider_lamini.rows.screening import screen
-from airflow_provider_lamini.rows.sources.batch import Cursor
+from airflow_provider_lamini.rows.sources.batch import Cursor, KeptBatch
 from airflow_provider_lamini.rows.sources.chunk_reader import ChunkReader
-from airflow_provider_lamini.rows.sources.earlier_run import KeptBatch
 from airflow_provider_lamini.rows.sources.source import Source
 from airflow_provider_lamini.rows.sources.validation import needed_columns
 from airflow_provider_lamini.wording import counted

@@ -15,8 +15,7 @@ import msgspec
 
 from airflow_provider_lamini.rows.columns import concatenate
 from airflow_provider_lamini.rows.errors import ColumnError, InputChangedError, InputError, short_name
-from airflow_provider_lamini.rows.sources.batch import Cursor, SourceChunk, SourceRow
-from airflow_provider_lamini.rows.sources.earlier_run import FAILED, kept_batches
+from airflow_provider_lamini.rows.sources.batch import FAILED, Cursor, SourceChunk, SourceRow, kept_batches
 from airflow_provider_lamini.rows.sources.finder import FileFinder, is_errors_file
 from airflow_provider_lamini.rows.sources.forms import KNOWN, files_of_list, is_path, is_result, path_text
 from airflow_provider_lamini.rows.sources.options import InputOptions
