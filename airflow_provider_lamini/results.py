@@ -21,7 +21,7 @@ from airflow_provider_lamini.compat import collects_lineage, report_hook_lineage
 from airflow_provider_lamini.rows.counts import Counts
 from airflow_provider_lamini.rows.errors import IncompleteOutputError, OutputError
 from airflow_provider_lamini.rows.output.manifest import read_manifest
-from airflow_provider_lamini.rows.output.part_rows import REMEDY, part_rows
+from airflow_provider_lamini.rows.output.reading import REMEDY, part_rows
 from airflow_provider_lamini.rows.output.shards import Shard, Shards, load_shards
 from airflow_provider_lamini.rows.run_files import SHARDS
 from airflow_provider_lamini.rows.sources.forms import folder_of_run

@@ -169,7 +169,7 @@ def _read_runs(key: TaskKey, output: str, conn_id: str | None) -> RunDetails:
 
 def _read_run(key: TaskKey, folder: OutputFolder) -> RunDetails | None:
     """Read a run; ``None`` if the folder has none."""
-    from airflow_provider_lamini.rows.output.preview import first_rows, read_run_files
+    from airflow_provider_lamini.rows.output.reading import first_rows, read_run_files
     from airflow_provider_lamini.rows.run_files import REPORT_HTML
 
     files = read_run_files(folder)

@@ -12,7 +12,7 @@ from airflow_provider_lamini.rows.errors import IncompleteOutputError, InputChan
 from airflow_provider_lamini.rows.keys import KEY_SIZE, row_keys
 from airflow_provider_lamini.rows.ledger.document import load
 from airflow_provider_lamini.rows.ledger.ledger import Ledger
-from airflow_provider_lamini.rows.output.part_rows import part_rows
+from airflow_provider_lamini.rows.output.reading import part_rows
 from airflow_provider_lamini.rows.run_files import MANIFEST, keys_name, part_name
 from airflow_provider_lamini.rows.screening import screen
 from airflow_provider_lamini.rows.sources.batch import Cursor

@@ -23,7 +23,7 @@ from airflow_provider_lamini.operators.embedding import LaminiEmbeddingOperator
 from airflow_provider_lamini.operators.emissary.train import EmissaryTrainOperator
 from airflow_provider_lamini.operators.evaluate import LaminiEvaluateOperator
 from airflow_provider_lamini.plugins import task as task_module
-from airflow_provider_lamini.rows.output.preview import MAX_READ, first_rows
+from airflow_provider_lamini.rows.output.reading import MAX_READ, first_rows
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
 from airflow_provider_lamini.runs.task_record import KEY as RECORD
 from airflow_provider_lamini.runs.task_record import MAX_JOBS, TaskRecord
@@ -464,7 +464,7 @@ def test_the_beginning_of_a_huge_part_is_enough(tmp_path: Path):
         part.write(f"{line}\n" * 3)
         part.truncate(10_000_000_000)
     code = (
-        "import sys; from airflow_provider_lamini.rows.output.preview import first_rows;"
+        "import sys; from airflow_provider_lamini.rows.output.reading import first_rows;"
         "from airflow_provider_lamini.rows.storage.folder import OutputFolder;"
         "print(len(first_rows(OutputFolder(sys.argv[1]), ['part-00000.jsonl'], 3)))"
     )

@@ -21,8 +21,8 @@ from airflow_provider_lamini.rows.failures import FailureReason
 from airflow_provider_lamini.rows.keys import KEY_SIZE, row_keys
 from airflow_provider_lamini.rows.ledger.document import load
 from airflow_provider_lamini.rows.output.manifest import read_manifest
-from airflow_provider_lamini.rows.output.part_rows import REMEDY
 from airflow_provider_lamini.rows.output.parts import ERROR_COLUMNS
+from airflow_provider_lamini.rows.output.reading import REMEDY
 from airflow_provider_lamini.rows.run_files import keys_name
 from airflow_provider_lamini.rows.screening import screen
 from airflow_provider_lamini.rows.sources.batch import Cursor, KeptBatch

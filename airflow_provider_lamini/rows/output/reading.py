@@ -1,4 +1,4 @@
-"""The first rows of a run's files, however large these are, and whether the run has ended or not."""
+"""Reads the rows of a run's files: all rows of a part, or the first ones of files that may be large."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from airflow_provider_lamini.rows.errors import IncompleteOutputError
+from airflow_provider_lamini.rows.errors import IncompleteOutputError, RowError
 from airflow_provider_lamini.rows.ledger.document import LedgerDocument, load
 from airflow_provider_lamini.rows.output.manifest import Manifest, read_manifest
-from airflow_provider_lamini.rows.output.vectors import require_pyarrow
+from airflow_provider_lamini.rows.output.vectors import require_pyarrow, table_rows
 from airflow_provider_lamini.rows.run_files import LEDGER, MANIFEST, errors_name, part_name
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_lamini.rows.storage.folder import OutputFolder
 
+REMEDY = "Restore the file, or repeat the run in another folder with reuse_from, which copies what is intact."
+"""What to do about a file of a run that is missing or damaged."""
 MAX_FILE = 32_000_000
 """Maximum bytes of a ledger or manifest that a preview reads."""
 MAX_FILES = 20
@@ -130,3 +132,23 @@ def _parquet_rows(stream: BinaryIO, count: int) -> Iterator[dict[str, Any]]:
             return
     except (ArrowException, OSError) as error:
         raise ValueError("it is not a complete Parquet file") from error
+
+
+def part_rows(folder: OutputFolder, name: str) -> Iterator[dict[str, Any]]:
+    """Read the rows of a part.
+
+    :param folder: the output folder
+    :param name: name of the part
+    :raises FileNotFoundError: if there is no such file
+    :raises IncompleteOutputError: if a part in Parquet is damaged
+    :raises msgspec.MsgspecError: if a line of a part in JSON Lines is damaged
+    """
+    if not name.endswith(".parquet"):
+        yield from map(_LINE.decode, folder.lines(name))
+        return
+    try:
+        yield from table_rows(folder.read(name))
+    except RowError:
+        raise
+    except ValueError as error:
+        raise IncompleteOutputError(f"{folder.uri(name)} is damaged: {error}. {REMEDY}") from error
