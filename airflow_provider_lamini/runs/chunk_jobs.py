@@ -34,7 +34,7 @@ from airflow_provider_lamini.runs.failed_jobs import (
     may_be_of_a_row,
 )
 from airflow_provider_lamini.runs.outcome import WaitFor
-from airflow_provider_lamini.runs.recording import left_job_id, record_job_id
+from airflow_provider_lamini.runs.submission_record import left_job_id, record_job_id
 from airflow_provider_lamini.wording import counted
 
 if TYPE_CHECKING:

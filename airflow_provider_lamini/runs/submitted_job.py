@@ -20,11 +20,12 @@ from airflow_provider_lamini.rows.errors import FolderBusyError
 from airflow_provider_lamini.rows.values import digest
 from airflow_provider_lamini.runs.job_spec import Accept, Fail, OrphanSearch, Resume, SubmitAgain
 from airflow_provider_lamini.runs.outcome import Done, WaitFor
-from airflow_provider_lamini.runs.recording import left_job_id, record_job_id
 from airflow_provider_lamini.runs.submission_record import (
     NoRecord,
     Submission,
     UnreadableRecordError,
+    left_job_id,
+    record_job_id,
     record_store,
 )
 from airflow_provider_lamini.runs.task_errors import cancelled_with_previous_try, job_error

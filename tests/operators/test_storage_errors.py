@@ -208,7 +208,7 @@ def test_a_folder_that_a_store_once_calls_empty_at_the_end_is_listed_again(infer
 def test_a_disk_that_takes_no_file_is_named_at_each_write_and_a_retry_goes_on(
     task, object_store, monkeypatch, number, message
 ):
-    monkeypatch.setattr("airflow_provider_lamini.runs.recording.MAX_SECONDS", 0.1)
+    monkeypatch.setattr("airflow_provider_lamini.runs.submission_record.MAX_SECONDS", 0.1)
     monkeypatch.setattr(Ledger, "late_answer", 0.0)
     for first in (0, 1, 3, 8, 21):
         output, calls = f"memory://bucket/out-{first}", count()

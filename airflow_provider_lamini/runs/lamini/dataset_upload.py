@@ -18,11 +18,12 @@ from airflow_provider_lamini.rows.bad_rows import BadRowPolicy, failure_numbers,
 from airflow_provider_lamini.rows.sources.options import InputOptions
 from airflow_provider_lamini.rows.sources.source import open_source
 from airflow_provider_lamini.rows.values import digest
-from airflow_provider_lamini.runs.recording import left_job_id, record_job_id
 from airflow_provider_lamini.runs.submission_record import (
     NoRecord,
     Submission,
     UnreadableRecordError,
+    left_job_id,
+    record_job_id,
     record_store,
 )
 from airflow_provider_lamini.wording import counted
