@@ -82,7 +82,7 @@ class LaminiClassifyOperator(RowOperator):
         """Validate the arguments, then return the run."""
         from airflow_provider_lamini.platforms.lamini.endpoints import Classify, ClassifyOptions
         from airflow_provider_lamini.runs.inline import failures_value, is_single
-        from airflow_provider_lamini.runs.lamini.class_lines import ClassLines
+        from airflow_provider_lamini.runs.lamini.classifier import ClassLines
         from airflow_provider_lamini.runs.row_run import InlineRun, RowRun
 
         options = ClassifyOptions(

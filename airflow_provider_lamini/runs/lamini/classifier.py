@@ -1,7 +1,8 @@
-"""Training a classifier."""
+"""Classifiers: training one on examples, and writing what it answers."""
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +14,9 @@ from airflow_provider_lamini.exceptions import JobFailedError
 from airflow_provider_lamini.platforms.lamini.api import classifier_projects, classifiers
 from airflow_provider_lamini.platforms.lamini.kinds import CLASSIFIER
 from airflow_provider_lamini.rows.bad_rows import failure_numbers, recorded_failures
+from airflow_provider_lamini.rows.counts import by_number
+from airflow_provider_lamini.rows.output.groups import Chart
+from airflow_provider_lamini.rows.output.parts import PartWriter
 from airflow_provider_lamini.rows.values import digest
 from airflow_provider_lamini.runs.job_spec import JobSpec, OrphanSearch, Prepared, find_new_job
 
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.jobs.state import JobStatus
     from airflow_provider_lamini.platforms.lamini.api.classifiers import ClassifierJob
     from airflow_provider_lamini.rows.bad_rows import BadRowPolicy
+    from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
     from airflow_provider_lamini.rows.sources.options import InputOptions
     from airflow_provider_lamini.runs.submission_record import Submission
     from airflow_provider_lamini.runs.task import TaskRun
@@ -202,3 +207,22 @@ def _counts(submission: Submission | None) -> dict[str, object]:
         name: count for name, count in submission.numbers.items() if name not in failure_numbers(failures)
     }
     return {**counts, "failures": failures}
+
+
+NO_CLASS = "(no class)"
+"""The group of rows of which no class reaches the threshold."""
+
+
+class ClassLines(PartWriter):
+    """Writes classes as JSON Lines.
+
+    :param folder: the output folder
+    :param passthrough: columns to copy into the output
+    """
+
+    def groups(self, result: ChunkResult) -> dict[str, int]:
+        return dict(Counter(output["class"] or NO_CLASS for output in result.outputs if output is not None))
+
+    @staticmethod
+    def chart(groups: Mapping[str, int]) -> Chart:
+        return Chart("Rows by class", by_number(groups))
