@@ -188,3 +188,21 @@ def _methods(request: Request, without: object = None) -> list[str]:
         if route is not without and route.matches(request.scope)[0] is not Match.NONE:
             found |= getattr(route, "methods", None) or set()
     return sorted(found)
+
+
+class ObjectNotFoundError(ApiError):
+    """Nothing of this kind has this id or name.
+
+    :param title: the kind, for example ``project``
+    :param name: the id or name
+    """
+
+    def __init__(self, title: str, name: str) -> None:
+        super().__init__(404, f"{title.capitalize()} {name!r} not found.")
+
+
+class InvalidInputError(ApiError):
+    """The request cannot be fulfilled."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(400, detail)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from airflow_provider_lamini.local.emissary.errors import InvalidInputError
+from airflow_provider_lamini.local.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,12 +6,12 @@ import time
 from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.local.classifiers.model import load
-from airflow_provider_lamini.local.emissary.errors import InvalidInputError, ObjectNotFoundError
 from airflow_provider_lamini.local.emissary.policy import ActiveHours, ResourcePolicy
 from airflow_provider_lamini.local.emissary.resources import Deployment, new_id
 from airflow_provider_lamini.local.emissary.service import main_name
 from airflow_provider_lamini.local.emissary.serving import ACTIVE
 from airflow_provider_lamini.local.emissary.training_spec import TrainingSpec
+from airflow_provider_lamini.local.errors import InvalidInputError, ObjectNotFoundError
 
 if TYPE_CHECKING:
     from airflow_provider_lamini.local.emissary.resources import Engine, Project

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
 import msgspec
 
 from airflow_provider_lamini.local.database import Database
-from airflow_provider_lamini.local.emissary.errors import ObjectNotFoundError
 from airflow_provider_lamini.local.emissary.policy import ResourcePolicy  # noqa: TC001 - decoders need it
+from airflow_provider_lamini.local.errors import ObjectNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

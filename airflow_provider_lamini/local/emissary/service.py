@@ -11,7 +11,6 @@ import msgspec
 from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.local.emissary import training
 from airflow_provider_lamini.local.emissary.dataset_files import read_rows
-from airflow_provider_lamini.local.emissary.errors import InvalidInputError, ObjectNotFoundError
 from airflow_provider_lamini.local.emissary.resources import (
     Checkpoint,
     Deployment,
@@ -26,6 +25,7 @@ from airflow_provider_lamini.local.emissary.training_spec import (
     TextParameters,
     TrainingSpec,
 )
+from airflow_provider_lamini.local.errors import InvalidInputError, ObjectNotFoundError
 from airflow_provider_lamini.local.models.catalogue import find
 from airflow_provider_lamini.platforms.lamini.api.embeddings import DEFAULT_MODEL
 

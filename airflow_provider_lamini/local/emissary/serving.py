@@ -13,9 +13,9 @@ import msgspec
 
 from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.local.classifiers.model import load
-from airflow_provider_lamini.local.emissary.errors import InvalidInputError
 from airflow_provider_lamini.local.emissary.resources import Deployment, Engine, new_id
 from airflow_provider_lamini.local.engines.base import Adapter, EngineError
+from airflow_provider_lamini.local.errors import InvalidInputError
 from airflow_provider_lamini.local.jobs.runner import JobFailed
 
 if TYPE_CHECKING:

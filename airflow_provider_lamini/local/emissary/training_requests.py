@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
-from airflow_provider_lamini.local.emissary.errors import InvalidInputError
 from airflow_provider_lamini.local.emissary.service import effective, main_name
 from airflow_provider_lamini.local.emissary.training_spec import (
     DEFAULT_TEST_PERCENT,
@@ -16,7 +15,7 @@ from airflow_provider_lamini.local.emissary.training_spec import (
     TrainingSpec,
 )
 from airflow_provider_lamini.local.engines.base import EngineError
-from airflow_provider_lamini.local.errors import UNSUPPORTED, ApiError
+from airflow_provider_lamini.local.errors import UNSUPPORTED, ApiError, InvalidInputError
 from airflow_provider_lamini.local.test_functions import TEST_FUNCTIONS, unknown_functions
 from airflow_provider_lamini.platforms.emissary.api.training import GRPORequest, SFTRequest
 

@@ -9,9 +9,9 @@ from starlette.responses import Response
 
 from airflow_provider_lamini.api.schema import describe_error
 from airflow_provider_lamini.local.emissary import views
-from airflow_provider_lamini.local.emissary.errors import InvalidInputError
 from airflow_provider_lamini.local.emissary.resources import Project, StoredDataset
 from airflow_provider_lamini.local.emissary.routes.downloads import dataset_url
+from airflow_provider_lamini.local.errors import InvalidInputError
 from airflow_provider_lamini.local.multipart import Form, receive_form
 from airflow_provider_lamini.local.platform import LocalPlatform
 from airflow_provider_lamini.local.routes.common import PlatformDep, json_response

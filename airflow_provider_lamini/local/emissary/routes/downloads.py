@@ -6,9 +6,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import FileResponse, Response
 
 from airflow_provider_lamini.local.datasets.signed_urls import UrlSigner
-from airflow_provider_lamini.local.emissary.errors import ObjectNotFoundError
 from airflow_provider_lamini.local.emissary.resources import Checkpoint, StoredDataset
-from airflow_provider_lamini.local.errors import ApiError
+from airflow_provider_lamini.local.errors import ApiError, ObjectNotFoundError
 from airflow_provider_lamini.local.middleware import SIGNED_PREFIX
 from airflow_provider_lamini.local.platform import LocalPlatform
 from airflow_provider_lamini.local.routes.common import PlatformDep

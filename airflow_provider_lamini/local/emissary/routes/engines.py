@@ -5,10 +5,10 @@ from starlette.responses import Response
 
 from airflow_provider_lamini.local.emissary import views
 from airflow_provider_lamini.local.emissary.deploying import deploy, policy_of
-from airflow_provider_lamini.local.emissary.errors import InvalidInputError, ObjectNotFoundError
 from airflow_provider_lamini.local.emissary.policy import ResourcePolicy
 from airflow_provider_lamini.local.emissary.resources import Engine
 from airflow_provider_lamini.local.emissary.service import main_name
+from airflow_provider_lamini.local.errors import InvalidInputError, ObjectNotFoundError
 from airflow_provider_lamini.local.platform import LocalPlatform
 from airflow_provider_lamini.local.routes.common import PlatformDep, json_response
 from airflow_provider_lamini.platforms.emissary.api.engines import (

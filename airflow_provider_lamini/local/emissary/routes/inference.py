@@ -12,8 +12,8 @@ from pydantic import Field
 from starlette.responses import Response
 
 from airflow_provider_lamini.api.call import Json
-from airflow_provider_lamini.local.emissary.errors import InvalidInputError, ObjectNotFoundError
 from airflow_provider_lamini.local.engines.base import GenerationRequest, GenerationResult
+from airflow_provider_lamini.local.errors import InvalidInputError, ObjectNotFoundError
 from airflow_provider_lamini.local.inference import DEFAULT_NEW_TOKENS
 from airflow_provider_lamini.local.platform import LocalPlatform
 from airflow_provider_lamini.local.routes.chat import ReplyFormat, finish_reason, usage

@@ -4,7 +4,7 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from airflow_provider_lamini.local.emissary import views
-from airflow_provider_lamini.local.emissary.errors import ObjectNotFoundError
+from airflow_provider_lamini.local.errors import ObjectNotFoundError
 from airflow_provider_lamini.local.routes.common import PlatformDep, json_response
 from airflow_provider_lamini.local.test_functions import TEST_FUNCTIONS, source
 
