@@ -89,6 +89,24 @@ _ENGINE_STATUS: dict[type[EngineError], int] = {
 }
 
 
+class ObjectNotFoundError(ApiError):
+    """Nothing of this kind has this id or name.
+
+    :param title: the kind, for example ``project``
+    :param name: the id or name
+    """
+
+    def __init__(self, title: str, name: str) -> None:
+        super().__init__(404, f"{title.capitalize()} {name!r} not found.")
+
+
+class InvalidInputError(ApiError):
+    """The request cannot be fulfilled."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(400, detail)
+
+
 def describe_safely(error: BaseException) -> str:
     """Type and code location of an unexpected error. Its message is left out: it may contain a prompt."""
     frames = traceback.extract_tb(error.__traceback__)[-3:]
@@ -188,21 +206,3 @@ def _methods(request: Request, without: object = None) -> list[str]:
         if route is not without and route.matches(request.scope)[0] is not Match.NONE:
             found |= getattr(route, "methods", None) or set()
     return sorted(found)
-
-
-class ObjectNotFoundError(ApiError):
-    """Nothing of this kind has this id or name.
-
-    :param title: the kind, for example ``project``
-    :param name: the id or name
-    """
-
-    def __init__(self, title: str, name: str) -> None:
-        super().__init__(404, f"{title.capitalize()} {name!r} not found.")
-
-
-class InvalidInputError(ApiError):
-    """The request cannot be fulfilled."""
-
-    def __init__(self, detail: str) -> None:
-        super().__init__(400, detail)
