@@ -72,7 +72,7 @@ def test_a_conversation_is_refused_before_the_task_waits(slow_world, operator):
 def test_few_queries_are_checked_before_the_task_waits_for_the_index(slow_world, output):
     with pytest.raises(InvalidArgumentError, match="row 1"):
         execute(maker(slow_world, "rag", ["a", " "], output=output)())
-    assert not slow_world.request_counts
+    assert not slow_world.work
 
 
 @pytest.mark.parametrize("operator", ["rag", "Emissary batch"])

@@ -137,7 +137,7 @@ class QueryReadyIndex:
         self._queries = queries
 
     def advance(self, event: JobEvent | None) -> WaitFor | Done[dict[str, object]]:
-        """Validate the input, wait for the index if necessary, then send the queries.
+        """Wait for the index if necessary, once the input is validated, then send the queries.
 
         :param event: what happened to the build of the index; ``None`` at the start of a try
         :raises JobNotFoundError: if there is no such index
@@ -151,16 +151,17 @@ class QueryReadyIndex:
                 )
             for ended in event.ended.values():
                 self._require(ended)
-        elif self._queries.prepare():
+        else:
             status = self._status()
-            if not status.state.ended:
+            if status.state.ended:
+                self._require(status)
+            elif self._queries.prepare():
                 self._task.log.info(
                     "Index %s is not ready yet (%s); waiting for it.", self._index_id, status.raw
                 )
                 return WaitFor(
                     kind=MEMORY_RAG.name, job_ids=[self._index_id], submitted_at=self._task.started_at
                 )
-            self._require(status)
         return self._queries.advance(None)
 
     def on_deadline(self, event: JobEvent) -> str:
