@@ -243,14 +243,22 @@ def _items(name: str, value: object, maximum: int) -> Sequence[object]:
     return value
 
 
-def inline_error(rows: Sequence[Row], prompt: PromptTemplate, failures: Mapping[int, RowFailure]) -> RowError:
+def inline_error(
+    rows: Sequence[Row],
+    prompt: PromptTemplate,
+    failures: Mapping[int, RowFailure],
+    unreadable: Mapping[int, RowFailure],
+) -> RowError:
     """The error for the first row of a list that cannot be sent.
 
     :param rows: the rows
     :param prompt: makes the prompt of a row
     :param failures: why rows cannot be sent, by number
+    :param unreadable: those of them that could not be read, whose errors say where they are
     """
     number, failure = min(failures.items())
+    if number in unreadable:
+        return BadRowError(failure.text)
     location = f"row {number} of the list"
     column = next((column for column in prompt.columns if rows[number].get(column) is None), None)
     if column is not None:

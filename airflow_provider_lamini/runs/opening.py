@@ -292,7 +292,7 @@ def _open_whole_input(
         source = open_source(
             config.input,
             conn_id=config.input_conn_id,
-            keep_bad=config.keep_bad_rows,
+            keep_bad=config.reads_bad_rows,
             options=config.input_options,
         )
         if config.input_title is not None and isinstance(source, FileSource):
@@ -305,6 +305,6 @@ def _open_whole_input(
         folder,
         conn_id=config.output_conn_id,
         known_version=None if found is None else whole_input_version(found.header.input_version),
-        keep_bad=config.keep_bad_rows,
+        keep_bad=config.reads_bad_rows,
         log=log,
     )

@@ -270,7 +270,7 @@ class InlineRun:
     def _screened(self) -> Screened:
         """The prompts of the rows, which are read once."""
         config = self._config
-        given, keep_bad = config.input, config.keep_bad_rows
+        given, keep_bad = config.input, config.reads_bad_rows
         if isinstance(given, ReadOnceInput):
             given = given.first_rows(self._max_rows + 1, keep_bad=keep_bad)
         source = inline_source(given, self._max_rows, config.input_options, keep_bad=keep_bad)
@@ -284,7 +284,7 @@ class InlineRun:
         unreadable = {number: failure for number, failure in bad.items() if number < len(rows)}
         screened = screen(rows, unreadable, prompt, config.max_prompt_chars)
         if screened.failures and not config.keep_bad_rows:
-            raise inline_error(rows, prompt, screened.failures)
+            raise inline_error(rows, prompt, screened.failures, unreadable)
         self._characters = sum(prompt.lengths([text for text in screened.prompts if text]))
         if refusal := config.budget.refusal(len(rows), self._characters, self._endpoint):
             raise InvalidArgumentError(f"{refusal}. Nothing was sent.")

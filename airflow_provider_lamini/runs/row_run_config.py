@@ -78,6 +78,11 @@ class RowRunConfig:
     output_conn_id: str | None
     input_title: str | None = None
 
+    @property
+    def reads_bad_rows(self) -> bool:
+        """Whether the input is read on after a row that cannot be used: it may be one beyond the first rows that count."""
+        return self.keep_bad_rows or self.limit_rows is not None
+
     def settings(self, platform_url: str) -> str:
         """Hash of the platform, the model and the parameters: what decides the result of a prompt.
 

@@ -76,7 +76,7 @@ def validate_input(
     Every row needs a prompt (`screen`). A passthrough column may be missing in some rows; if a column is missing in all
     rows, its name is wrong.
 
-    :param source: the input, opened with the same ``keep_bad``
+    :param source: the input, opened with the same ``keep_bad``; with a limit, with ``keep_bad`` in any case
     :param prompt: makes the prompt of a row
     :param passthrough: columns to copy into the output
     :param max_prompt_chars: maximum length of a prompt in characters
@@ -175,6 +175,8 @@ class _RowChecks:
         )
 
     def _error(self, batch: Batch, offset: int, failure: RowFailure) -> RowError:
+        if offset in batch.bad:  # the error of a reader says where the row is
+            return BadRowError(failure.text)
         row, location = batch.rows[offset], batch.describe_row(offset)
         for column in self._prompt.columns:
             if row.get(column) is None:
