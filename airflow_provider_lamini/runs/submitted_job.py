@@ -16,7 +16,7 @@ from airflow_provider_lamini.api.errors import (
 )
 from airflow_provider_lamini.exceptions import InvalidArgumentError, JobLostError, TaskKilledError
 from airflow_provider_lamini.jobs.state import JobState
-from airflow_provider_lamini.rows.errors import FolderBusyError
+from airflow_provider_lamini.rows.errors import FolderBusyError, RowError
 from airflow_provider_lamini.rows.values import digest
 from airflow_provider_lamini.runs.job_spec import Accept, Fail, OrphanSearch, Resume, SubmitAgain
 from airflow_provider_lamini.runs.outcome import Done, WaitFor
@@ -244,14 +244,17 @@ class SubmittedJob(Generic[R]):
             forced_by=self._task.identity.request_key if self._options.force_new else None,
         )
         self._records.write(intent)
-        self._task.begun = True
         try:
             with self._spec.prepare(intent.mark) as prepared:
                 self._record_prepared(intent.mark, prepared)
+                self._task.begun = True
                 job_id = self._create(prepared)
         except PlatformError as error:
             if not error.may_have_started:
                 self._records.forget()
+            raise
+        except RowError:  # a retry may help: storage may work again
+            self._records.forget()
             raise
         except ValueError as error:
             self._records.forget()

@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
@@ -18,6 +22,7 @@ from airflow_provider_lamini.exceptions import (
     JobFailedError,
     JobLostError,
     JobTimedOutError,
+    StorageError,
     TaskKilledError,
     WaitTimeoutError,
 )
@@ -556,3 +561,15 @@ def test_a_new_try_does_not_use_the_job_that_the_kill_of_the_old_one_cancelled(t
     begin(train(), task)  # the new try has attached before the old one's trigger cancels
     asyncio.run(deferral.make_trigger().on_kill())
     assert run_to_end(train(), task).result["job_id"] == "2"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full")
+def test_a_full_disk_for_temporary_files_may_have_space_for_the_retry(tuning, train, task, monkeypatch):
+    rows = [{"input": f"question {number} " + "x" * 1000, "output": "answer"} for number in range(100)]
+    uploading = train(dataset_id=None, input=rows)
+    with monkeypatch.context() as patch:
+        patch.setattr(tempfile, "TemporaryFile", partial(Path("/dev/full").open, "r+b"))
+        with pytest.raises(StorageError, match=r"disk for temporary files .* is full.*Nothing was sent"):
+            begin(uploading, task)
+    assert tuning.sent("/v1/train") == []
+    assert run_to_end(uploading, task.retried()).result["job_id"] == "1"
