@@ -8,6 +8,7 @@
         InputMissingError     a file of it does not exist
         InputUnavailableError its database does not answer
       BadRowError             one row, or one line of a file, cannot be used
+        NoPromptError         one of the texts that it sends is blank
         NoExpectedAnswerError it has no answer to compare with
       ColumnError             the name or the type of a column cannot be used
         MissingColumnError    a column does not exist
@@ -22,6 +23,7 @@
       StoreRefusedError       a store does not permit reading or writing; it may have permitted it before
         InputRefusedError     it is the input's (also an InputError)
         OutputRefusedError    it is the output's (also an OutputError)
+        TemporaryDiskError    it is the worker's disk for temporary files
       MissingExtraError       a file format needs an extra of this package
 
 Messages name the file, the line or row and the column, and say what is wrong and what to do. They never contain the
