@@ -68,7 +68,7 @@ class TooManyFailedRowsError(AirflowException):
 
 
 class BudgetExceededError(AirflowException):
-    """The run has used ``max_total_tokens``, or no tokens are counted. What is done is kept; a larger limit continues it."""
+    """The run has used ``max_total_tokens``, or no tokens are counted. What is done is kept; without a limit, it goes on."""
 
 
 class AnswerError(AirflowException):

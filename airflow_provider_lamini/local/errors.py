@@ -157,7 +157,7 @@ def install_error_handlers(app: FastAPI, style: ApiStyle) -> None:
     :param style: the conventions of its API
     """
 
-    def on_platform_error(_: Request, error: Exception) -> Response:
+    def on_api_error(_: Request, error: Exception) -> Response:
         known = cast("ApiError", error)
         return style.error(known.status, known.detail, known.headers)
 
@@ -189,7 +189,7 @@ def install_error_handlers(app: FastAPI, style: ApiStyle) -> None:
             headers["Allow"] = ", ".join(_methods(request))
         return style.error(known.status_code, known.detail, headers)
 
-    app.add_exception_handler(ApiError, on_platform_error)
+    app.add_exception_handler(ApiError, on_api_error)
     app.add_exception_handler(EngineError, on_engine_error)
     app.add_exception_handler(RequestValidationError, on_invalid_request)
     app.add_exception_handler(HTTPException, on_http_error)

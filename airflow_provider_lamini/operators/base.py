@@ -158,7 +158,7 @@ def default_deferrable(value: bool | None) -> bool:
 
 
 class WaitingOperator(BaseOperator):
-    """Requests something whose request may be repeated without harm, so that nothing records it, and waits for it.
+    """Sends a request that may be repeated without harm, so no record of it is kept, and waits for its effect.
 
     A concrete operator returns its platform's hook from :meth:`make_hook` and its work from :meth:`work`.
 

@@ -1,4 +1,4 @@
-"""The arguments that say which answers of a model count as outputs, and what shape an output has."""
+"""The arguments that say which answers count as outputs, what shape an output has, and which columns stand beside it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How what ends a task becomes the error that it fails with: a user's mistake, storage that refuses, the end of a job."""
+"""Maps what ends a task to the exception it fails with: a user's mistake, storage that refuses, the end of a job."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class TrainingParameters:
     max_rows: int | None
 
 
-def make_plan(finetune_args: Mapping[str, Json]) -> TrainingParameters:
+def training_parameters(finetune_args: Mapping[str, Json]) -> TrainingParameters:
     """Convert ``finetune_args`` to a plan; arguments that this platform does not support are ignored.
 
     :param finetune_args: validated arguments

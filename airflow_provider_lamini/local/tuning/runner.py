@@ -14,7 +14,7 @@ from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.local.engines.base import Adapter, EngineError
 from airflow_provider_lamini.local.errors import ApiError
 from airflow_provider_lamini.local.jobs.runner import HOLD_POLL, JobFailed, wait_while_held
-from airflow_provider_lamini.local.tuning.arguments import make_plan
+from airflow_provider_lamini.local.tuning.arguments import training_parameters
 from airflow_provider_lamini.local.tuning.repository import KIND, StepRecord
 from airflow_provider_lamini.local.tuning.sampling import MAX_ROWS, sample_rows
 from airflow_provider_lamini.local.tuning.trainer import CONTEXT, Recipe, TrainingFailed, TrainingUnavailable
@@ -177,22 +177,26 @@ class TuningRunner:
 
     def _train(self, job: RunningJob, tuning: TuningJob) -> Path:
         self._phases[tuning.number] = LOADING
-        plan = make_plan(tuning.arguments)
-        recipe, rows = self._recipe(job, tuning, plan)
+        parameters = training_parameters(tuning.arguments)
+        recipe, rows = self._recipe(job, tuning, parameters)
 
         def on_step(step: Step) -> None:
             self._phases[tuning.number] = TRAINING
-            self._repository.record_step(tuning.number, _to_record(step, plan.batch_size / rows))
+            self._repository.record_step(tuning.number, _to_record(step, parameters.batch_size / rows))
 
         return train_adapter(job, self._trainer, recipe, on_step)
 
-    def _recipe(self, job: RunningJob, tuning: TuningJob, plan: TrainingParameters) -> tuple[Recipe, int]:
+    def _recipe(
+        self, job: RunningJob, tuning: TuningJob, parameters: TrainingParameters
+    ) -> tuple[Recipe, int]:
         folder = self._repository.folder(tuning.number)
         rows = folder / ROWS
         try:
             base = self._texts.model_file(tuning.base)
             if not rows.exists():
-                limit = min(plan.max_rows or MAX_ROWS, plan.max_steps * plan.batch_size, MAX_ROWS)
+                limit = min(
+                    parameters.max_rows or MAX_ROWS, parameters.max_steps * parameters.batch_size, MAX_ROWS
+                )
                 sample_rows(self._datasets.get(tuning.dataset), rows, limit, SEED, job.check)
         except (EngineError, ApiError) as error:
             raise JobFailed(str(error)) from None
@@ -202,14 +206,14 @@ class TuningRunner:
             base=base,
             rows=rows,
             folder=folder,
-            max_steps=plan.max_steps,
-            learning_rate=plan.learning_rate,
-            batch_size=plan.batch_size,
-            rank=plan.rank,
-            alpha=plan.alpha,
+            max_steps=parameters.max_steps,
+            learning_rate=parameters.learning_rate,
+            batch_size=parameters.batch_size,
+            rank=parameters.rank,
+            alpha=parameters.alpha,
             seed=SEED,
-            checkpoint_every=plan.save_every,
-            context=min(plan.max_length, CONTEXT),
+            checkpoint_every=parameters.save_every,
+            context=min(parameters.max_length, CONTEXT),
         )
         return recipe, count
 
