@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from airflow_provider_lamini.rows.blank import any_blank, is_blank
 from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
-from airflow_provider_lamini.rows.lenient import TAGS, TOKEN, split_thinking
+from airflow_provider_lamini.rows.lenient import THINK_TAGS, THINK_TOKEN, split_thinking
 from airflow_provider_lamini.rows.output.chunk_result import ChunkResult, RowUsage
 from airflow_provider_lamini.rows.output_shape import MisfitError, OutputShape
 
@@ -302,7 +302,7 @@ _MAY_THINK = methodcaller("startswith", ("<", "\n<", "\n\n<", " <"))
 def _is_json(output: str) -> bool:
     """Whether an output is an object or a list, in which a tag is a value's."""
     text = output.lstrip()
-    return text[:1] in ("{", "[") and not text.startswith(TOKEN)
+    return text[:1] in ("{", "[") and not text.startswith(THINK_TOKEN)
 
 
 def _incomplete(answer: Answer, policy: AnswerPolicy) -> RowFailure | None:
@@ -331,8 +331,8 @@ def _all_texts(outputs: Sequence[Json]) -> bool:
         if any_blank(outputs):
             return False
         if "<" not in text:
-            return TOKEN not in text
-        return not (any(tag in text for tag in TAGS) or any(map(_MAY_THINK, outputs)))
+            return THINK_TOKEN not in text
+        return not (any(tag in text for tag in THINK_TAGS) or any(map(_MAY_THINK, outputs)))
     except TypeError:  # an output is not a text
         return False
 

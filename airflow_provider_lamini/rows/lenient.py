@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
     from airflow_provider_lamini.api.call import Json
 
-BEGINS = re.compile(r"<think(?:ing)?>|(?P<reasoning><reasoning>)|(?P<token>(?-i:\[THINK\]))", re.IGNORECASE)
+THINK_BEGINS = re.compile(
+    r"<think(?:ing)?>|(?P<reasoning><reasoning>)|(?P<token>(?-i:\[THINK\]))", re.IGNORECASE
+)
 """What begins thinking."""
 _ENDS = {
     None: re.compile(r"</think(?:ing)?>", re.IGNORECASE),
@@ -26,8 +28,8 @@ _ENDS = {
     "token": re.compile(r"\[/THINK\]"),
 }
 """What ends it, by the group of the beginning."""
-TOKEN = "[THINK]"  # noqa: S105 - no secret
-TAGS = ("</think", "</reasoning", TOKEN)
+THINK_TOKEN = "[THINK]"  # noqa: S105 - no secret
+THINK_TAGS = ("</think", "</reasoning", THINK_TOKEN)
 """One of these is in each text with thinking, in the case in which models write them, unless it is cut off."""
 _ENDS_ALONE = re.compile(r"(?:\A|\n)[ \t]*</think(?:ing)?>|</think(?:ing)?>(?=[ \t]*\n\s*\S)", re.IGNORECASE)
 """An end whose beginning the chat template has written: at the beginning of a line, or at the end of one with an answer below. A
@@ -50,10 +52,10 @@ def split_thinking(text: str) -> Thinking:
 
     :param text: what a model has written
     """
-    begin = BEGINS.match(text, len(text) - len(text.lstrip()))
+    begin = THINK_BEGINS.match(text, len(text) - len(text.lstrip()))
     if begin is None:
         end = _ENDS_ALONE.search(text)
-        if end is None or BEGINS.search(text, 0, end.start()):
+        if end is None or THINK_BEGINS.search(text, 0, end.start()):
             return Thinking(None, text)
         return _split(text, 0, end)
     end = end_of(begin)
@@ -63,7 +65,7 @@ def split_thinking(text: str) -> Thinking:
 def end_of(begin: re.Match[str]) -> re.Match[str] | None:
     """Where thinking ends; ``None`` if it was cut off.
 
-    :param begin: what `BEGINS` has found
+    :param begin: what `THINK_BEGINS` has found
     """
     return _ENDS[begin.lastgroup].search(begin.string, begin.end())
 
@@ -106,7 +108,7 @@ def _without_thinking(text: str) -> str:
     """Remove thinking. One pattern for all of it would take quadratic time if thinking begins often and never ends."""
     text = split_thinking(text).answer
     kept, position = [], 0
-    while (begin := BEGINS.search(text, position)) and (end := end_of(begin)):
+    while (begin := THINK_BEGINS.search(text, position)) and (end := end_of(begin)):
         kept.append(text[position : begin.start()])
         position = end.end()
     return "".join((*kept, text[position:]))

@@ -294,7 +294,9 @@ class TextPairTemplate(PromptTemplate):
     def __init__(self, first: PromptTemplate, second: PromptTemplate) -> None:
         self._parts = (first, second)
         columns = (*first.placeholders, *second.placeholders)
-        super().__init__(_encode((first.text, second.text)), ("",) * (len(columns) + 1), columns, bare=False)
+        super().__init__(
+            _encode_pair((first.text, second.text)), ("",) * (len(columns) + 1), columns, bare=False
+        )
         self.may_refuse = True
 
     @property
@@ -313,7 +315,7 @@ class TextPairTemplate(PromptTemplate):
         :raises BadRowError: if one of both is a conversation
         """
         first, second = (self._text(row, part) for part in self._parts)
-        return _encode((first, second))
+        return _encode_pair((first, second))
 
     def render_all(self, rows: Sequence[Row]) -> list[str]:
         return list(map(self.render, rows))
@@ -331,5 +333,5 @@ class TextPairTemplate(PromptTemplate):
         return [sum(map(len, decode_pair(text))) for text in prompts]
 
 
-def _encode(texts: tuple[str, str]) -> str:
+def _encode_pair(texts: tuple[str, str]) -> str:
     return _PAIR_ENCODER.encode(texts).decode()
