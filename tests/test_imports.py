@@ -113,6 +113,13 @@ def test_a_trigger_loads_only_the_platform_of_its_jobs(kind, other):
     assert {name for name in names if name.startswith(others)} <= {others, f"{others}.connection"}
 
 
+def test_validating_the_prices_of_a_connection_loads_nothing_that_reads_or_judges_rows():
+    names = loaded("import airflow_provider_lamini.rows.prices")
+    rows = {name for name in names if name.startswith("airflow_provider_lamini.rows.")}
+    assert rows == {"airflow_provider_lamini.rows.prices", "airflow_provider_lamini.rows.tokens"}
+    assert not top_packages(names) & {*CLIENT, *HEAVY}
+
+
 def test_only_the_local_platform_and_the_api_server_import_what_serves_http():
     only_served = "airflow_provider_lamini.plugins.app"  # Airflow's API server imports it, at a first request
     modules = [module for module in MODULES if module.split(".")[1] != "local" and module != only_served]

@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_lamini.api.settings import ClientSettings
+from airflow_provider_lamini.platforms.base import EXAMPLE_PRICES
 from airflow_provider_lamini.wording import no_connection
 
 if TYPE_CHECKING:
@@ -242,7 +243,7 @@ def _prices(value: dict[str, object]) -> dict[str, Price]:
     try:
         return parse_prices(value)
     except ValueError as error:
-        raise _ProblemError(f"prices {error}.") from None
+        raise _ProblemError(f"prices {error}, as in {EXAMPLE_PRICES}.") from None
 
 
 def _settings(conn: Connection, extras: _Extras, platform: Platform) -> ClientSettings:
@@ -404,7 +405,7 @@ class _Extras:
         return {str(key): item for key, item in value.items()}
 
 
-_EXAMPLES = {"headers": '{"X-Team": "data"}', "prices": '{"*": {"input": 0.2, "output": 0.6}}'}
+_EXAMPLES = {"headers": '{"X-Team": "data"}', "prices": EXAMPLE_PRICES}
 
 
 def _headers(value: Mapping[str, object]) -> dict[str, str]:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.jobs.kinds import JobKind
     from airflow_provider_lamini.jobs.listed import JobList
 
+EXAMPLE_PRICES = '{"*": {"input": 0.2, "output": 0.6}}'
+"""How a connection's prices look, for its form and its errors."""
+
 
 class FieldKind(Enum):
     """The type of a field: decides how forms show it and how its value is parsed."""
@@ -241,7 +244,7 @@ def common_fields(platform: str) -> tuple[ConnectionField, ...]:
             name="prices",
             kind=FieldKind.MAPPING,
             title="Prices",
-            help='Prices per million tokens by model, * for all others: {"*": {"input": 0.2, "output": 0.6}}.',
+            help=f"Prices per million tokens by model, * for all others: {EXAMPLE_PRICES}.",
         ),
         ConnectionField(
             name="web_url",

@@ -5,18 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from operator import methodcaller
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_provider_lamini.rows.blank import any_blank, is_blank
 from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
 from airflow_provider_lamini.rows.lenient import THINK_TAGS, THINK_TOKEN, split_thinking
 from airflow_provider_lamini.rows.output.chunk_result import ChunkResult, RowUsage
 from airflow_provider_lamini.rows.output_shape import MisfitError, OutputShape
+from airflow_provider_lamini.rows.tokens import TOKENS, sum_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from airflow_provider_lamini.api.call import Json
+    from airflow_provider_lamini.rows.tokens import TokenUsage
 
     Check = Callable[[Json], object]
     """Takes an output; ``None`` or true accepts it, false or a text that says why not makes its row a failed one."""
@@ -107,36 +109,6 @@ def ended_by(finish_reason: str | None, *, refused: bool, calls_tools: bool) -> 
     """
     meaning = FailureReason.REFUSED if refused else meaning_of(finish_reason)
     return FailureReason.TOOL_CALLS if meaning is None and calls_tools else meaning
-
-
-class TokenUsage(Protocol):
-    """The tokens of one answer."""
-
-    @property
-    def prompt_tokens(self) -> float:
-        """Tokens of the prompt."""
-
-    @property
-    def completion_tokens(self) -> float:
-        """Tokens of the output."""
-
-    @property
-    def total_tokens(self) -> float:
-        """Both."""
-
-
-def sum_tokens(usages: Iterable[TokenUsage | None]) -> dict[str, float]:
-    """Sum the tokens of answers.
-
-    :param usages: the tokens of each answer; ``None`` if the platform did not count them
-    :return: the sums by name; empty if the platform counted none
-    """
-    counted = [usage for usage in usages if usage is not None]
-    return {name: sum(getattr(usage, name) for usage in counted) for name in TOKENS} if counted else {}
-
-
-TOKENS = ("prompt_tokens", "completion_tokens", "total_tokens")
-"""The names under which tokens are summed."""
 
 
 class Answer(NamedTuple):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-from airflow_provider_lamini.rows.answers import sum_tokens
+from airflow_provider_lamini.rows.tokens import sum_tokens
 from airflow_provider_lamini.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from airflow_provider_lamini.rows.answers import RowResult, TokenUsage
+    from airflow_provider_lamini.rows.answers import RowResult
+    from airflow_provider_lamini.rows.tokens import TokenUsage
 
 OTHER_MODELS = "*"
 """The name under which the price of all other models is."""
@@ -20,7 +21,6 @@ COST = "cost"
 UNPRICED = "rows_without_cost"
 """Key of `Counts.sums` for the answered rows whose cost is not known; missing if there are none."""
 _MILLION = 1_000_000
-_EXAMPLE = '{"*": {"input": 0.2, "output": 0.6}}'
 
 
 class Price(NamedTuple):
@@ -45,7 +45,7 @@ def parse_prices(value: Mapping[str, object]) -> dict[str, Price]:
 
 def _price(model: str, entry: object) -> Price:
     if not isinstance(entry, dict) or set(entry) != set(Price._fields):
-        raise ValueError(f"must have input and output for each model, as in {_EXAMPLE}")
+        raise ValueError("must have input and output for each model")
     for name, price in entry.items():
         known = isinstance(price, int | float) and not isinstance(price, bool)
         if not known or not math.isfinite(price) or price < 0:

@@ -12,7 +12,6 @@ from airflow_provider_lamini.api.client import AsyncClient
 from airflow_provider_lamini.api.errors import PlatformError
 from airflow_provider_lamini.exceptions import AnswerError, InvalidArgumentError
 from airflow_provider_lamini.hooks.telemetry import DIRECT, report_requests, report_rows
-from airflow_provider_lamini.rows.answers import sum_tokens
 from airflow_provider_lamini.rows.blank import is_blank
 from airflow_provider_lamini.rows.counts import Counts
 from airflow_provider_lamini.rows.errors import BadRowError
@@ -22,6 +21,7 @@ from airflow_provider_lamini.rows.sources.forms import is_path
 from airflow_provider_lamini.rows.sources.function import FunctionInput
 from airflow_provider_lamini.rows.sources.source import ListSource, open_source
 from airflow_provider_lamini.rows.sources.tables import is_table
+from airflow_provider_lamini.rows.tokens import sum_tokens
 from airflow_provider_lamini.runs.arguments import plain_name, text, valid_unicode
 from airflow_provider_lamini.runs.event_loop import run_in_thread
 from airflow_provider_lamini.wording import a_type, counted
@@ -29,11 +29,12 @@ from airflow_provider_lamini.wording import a_type, counted
 if TYPE_CHECKING:
     from airflow_provider_lamini.api.call import Call
     from airflow_provider_lamini.api.settings import ClientSettings
-    from airflow_provider_lamini.rows.answers import RowResult, TokenUsage
+    from airflow_provider_lamini.rows.answers import RowResult
     from airflow_provider_lamini.rows.errors import RowError
     from airflow_provider_lamini.rows.failures import RowFailure
     from airflow_provider_lamini.rows.prompt import PromptTemplate
     from airflow_provider_lamini.rows.sources.options import InputOptions
+    from airflow_provider_lamini.rows.tokens import TokenUsage
     from airflow_provider_lamini.rows.values import Row
     from airflow_provider_lamini.runs.outcome import Log
 
