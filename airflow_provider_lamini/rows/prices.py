@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
+from airflow_provider_lamini.rows.numbers import finite
 from airflow_provider_lamini.rows.tokens import sum_tokens
 from airflow_provider_lamini.wording import counted
 
@@ -47,8 +48,7 @@ def _price(model: str, entry: object) -> Price:
     if not isinstance(entry, dict) or set(entry) != set(Price._fields):
         raise ValueError("must have input and output for each model")
     for name, price in entry.items():
-        known = isinstance(price, int | float) and not isinstance(price, bool)
-        if not known or not math.isfinite(price) or price < 0:
+        if isinstance(price, str) or not finite(price) >= 0:  # also not NaN
             raise ValueError(f"of {model}: {name} must be a number of at least 0, per million tokens")
     return Price(float(entry["input"]), float(entry["output"]))
 

@@ -114,6 +114,8 @@ def test_a_chat_that_a_fallback_answers_has_the_price_of_its_connection(platform
         ({"a": {"input": -1, "output": 2}}, "of a: input must be a number of at least 0"),
         ({"a": {"input": 1, "output": "2"}}, "of a: output must be a number of at least 0"),
         ({"a": {"input": True, "output": 2}}, "of a: input must be a number of at least 0"),
+        ({"a": {"input": 10**400, "output": 2}}, "of a: input must be a number of at least 0"),
+        ('{"a": {"input": NaN, "output": 2}}', "of a: input must be a number of at least 0"),
         ("[1]", "must be a JSON object"),
         ("{", "must be a JSON object"),
     ],
