@@ -323,7 +323,8 @@ class DirectRequests:
         self, client: AsyncClient, prompt: str, failed: RowResult, tries: int
     ) -> tuple[RowResult, int]:
         ((row, tries),) = await self._ask(client, [prompt], tries)
-        return row._replace(usages=(*failed.usages, *row.usages)), tries
+        usages = (*failed.usages, *row.usages)
+        return row._replace(usages=usages, model=row.model or failed.model), tries
 
     async def _report(self) -> None:
         total, skipped, since = self._run.ledger.header.total_rows, self._done, time.time()

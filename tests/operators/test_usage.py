@@ -10,6 +10,7 @@ from airflow_provider_lamini.operators.results_to_table import ResultsToTableOpe
 from airflow_provider_lamini.results import merge_shards, read_outputs, read_shards
 from tests.support import emissary_platform
 from tests.support.databases import CONN_ID, sqlite
+from tests.support.platforms import connect
 from tests.support.tasks import maker, run_to_end
 from tests.support.upstream import text_for
 
@@ -74,6 +75,25 @@ def test_the_tokens_of_all_answers_to_a_row_are_its_own(chats, rows, platform):
     model = platform.models[0]
     assert used(rows()) == [(model, 1, 1, 2), (model, 6, 6, 12), (model, 3, 3, 6)]
     assert rows()[1]["error"] is not None
+
+
+def test_the_tokens_of_an_answer_are_kept_if_the_platform_refuses_the_row_afterwards(
+    chats, rows, platform, monkeypatch
+):
+    connect(
+        monkeypatch, platform, extra={"retry_budget": 2, "prices": {"*": {"input": 1000, "output": 3000}}}
+    )
+    platform.control.fault(".*/chat/completions", skip=1, status=400)
+    given = {"row_usage": True, "row_retries": 1, "max_failed_rows": 1}
+    counts = run_to_end(chats(input=["one two"], check=lambda _: False, **given)).result["counts"]
+    assert counts["failures"] == {"rejected": 1}
+    assert used(rows()) == [(platform.models[0], 2, 2, 4)]
+    assert counts["sums"] == {
+        "prompt_tokens": 2,
+        "completion_tokens": 2,
+        "total_tokens": 4,
+        "cost": pytest.approx(0.008),
+    }
 
 
 def test_a_row_that_was_not_sent_or_is_copied_has_used_nothing(chats, platform, tmp_path, out):
