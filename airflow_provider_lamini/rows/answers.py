@@ -132,8 +132,8 @@ class RowResult(NamedTuple):
     :param output: the output; ``None`` if the row failed
     :param finish_reason: why generation ended, as the platform says it
     :param failure: why the row failed; ``None`` if it did not
-    :param usages: tokens of each answer to the row, including those that made it fail before; empty if the platform does
-        not count them
+    :param usages: tokens of each answer to the row, including those that made it fail before; ``None`` for an answer whose
+        tokens the platform has not counted
     :param reasoning: what the model has thought; ``None`` if it is not to be kept
     :param model: the model that was asked, if the endpoint may report tokens; ``None`` also if the platform has not answered
     """
@@ -141,7 +141,7 @@ class RowResult(NamedTuple):
     output: Json
     finish_reason: str | None
     failure: RowFailure | None = None
-    usages: tuple[TokenUsage, ...] = ()
+    usages: tuple[TokenUsage | None, ...] = ()
     reasoning: str | None = None
     model: str | None = None
 

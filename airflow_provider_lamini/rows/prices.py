@@ -62,13 +62,15 @@ def cost_of(prices: Mapping[str, Price], model: str, usages: Iterable[TokenUsage
     :return: the cost; ``None`` unless the model has a price, and the platform has counted the tokens of all answers
     """
     price, answers = prices.get(model, prices.get(OTHER_MODELS)), list(usages)
-    if price is None or not answers or None in answers:
+    if price is None or not answers or not all(map(_is_counted, answers)):
         return None
     tokens = sum_tokens(answers)
-    prompt, completion = tokens["prompt_tokens"], tokens["completion_tokens"]
-    if not prompt and not completion:  # nobody has counted them, or only both together
-        return None
-    return (prompt * price.input + completion * price.output) / _MILLION
+    return (tokens["prompt_tokens"] * price.input + tokens["completion_tokens"] * price.output) / _MILLION
+
+
+def _is_counted(usage: TokenUsage | None) -> bool:
+    """Whether anybody has counted an answer's tokens, and not only both sorts together."""
+    return usage is not None and bool(usage.prompt_tokens or usage.completion_tokens)
 
 
 def sum_usage(rows: Iterable[RowResult], prices: Mapping[str, Price]) -> dict[str, float]:

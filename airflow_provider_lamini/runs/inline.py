@@ -93,10 +93,8 @@ def report_answers(
     """
     failed = sum(row.failure is not None for row in rows)
     known = [usage for row in rows for usage in row.usages] if usages is None else usages
-    sums = sum_tokens(usage for usage in known if usage is not None)
-    report_rows(
-        platform, DIRECT, None, Counts(rows=len(rows), ok=len(rows) - failed, failed=failed, sums=sums)
-    )
+    counts = Counts(rows=len(rows), ok=len(rows) - failed, failed=failed, sums=sum_tokens(known))
+    report_rows(platform, DIRECT, None, counts)
 
 
 def require_outputs(rows: list[RowResult], limit: FailureLimit = NONE_MAY_FAIL) -> list[RowResult]:

@@ -49,6 +49,26 @@ def test_answers_without_tokens_have_no_cost(emissary, out, monkeypatch, usage):
     assert not any("cost" in line for line in lines)
 
 
+@pytest.mark.parametrize("endpoint", ["chat", "completions"])
+def test_a_row_with_an_answer_without_tokens_has_no_cost(emissary, out, monkeypatch, endpoint):
+    counted = emissary_platform.USAGE
+    monkeypatch.setattr(emissary_platform, "USAGE", None)
+    emissary.new("deployment", ("Deployed",), name="live")
+    fields = {"conn_type": "emissary", "host": emissary.url, "password": emissary.key}
+    monkeypatch.setenv("AIRFLOW_CONN_PRICED", json.dumps(fields | {"extra": {"prices": PRICES}}))
+
+    def accept_the_second(_):
+        accepted = emissary_platform.USAGE is not None
+        monkeypatch.setattr(emissary_platform, "USAGE", counted)
+        return accepted
+
+    arguments = {"model_name": "live", "emissary_conn_id": "priced", "endpoint": endpoint, "output": str(out)}
+    infer = maker(EmissaryBatchInferenceOperator, task_id="infer", **arguments)
+    sums = run_to_end(infer(input=["one"], row_retries=1, check=accept_the_second)).result["counts"]["sums"]
+    tokens = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+    assert sums == {**tokens, "rows_without_cost": 1}
+
+
 def test_a_run_has_its_cost_in_the_manifest_the_log_the_report_and_the_lineage(chats, priced, out):
     priced()
     with log_lines() as lines:

@@ -417,7 +417,7 @@ def test_a_chat_reads_the_object_in_the_message_and_asks_for_it():
     assert call.json["response_format"]["type"] == "json_schema"
     message = {"role": "assistant", "content": '{"n": 5}'}
     answer = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
-    assert call.parse(json.dumps(answer).encode()) == [RowResult({"n": 5}, "stop", model="m")]
+    assert call.parse(json.dumps(answer).encode()) == [RowResult({"n": 5}, "stop", usages=(None,), model="m")]
 
 
 @pytest.mark.parametrize(
@@ -486,11 +486,11 @@ def test_reasoning_beside_an_empty_content_is_an_empty_answer():
 def test_reasoning_beside_the_content_is_kept_if_it_is_to_be(name):
     answer = {"choices": [{"message": {"content": "yes", name: "hm"}, "finish_reason": "stop"}]}
     content = json.dumps(answer).encode()
-    assert Chat(asked()).ask(["p"]).parse(content) == [RowResult("yes", "stop", model="m")]
+    assert Chat(asked()).ask(["p"]).parse(content) == [RowResult("yes", "stop", usages=(None,), model="m")]
     kept = (
         Chat(Inference(model_name="m", answers=AnswerPolicy(keep_reasoning=True))).ask(["p"]).parse(content)
     )
-    assert kept == [RowResult("yes", "stop", reasoning="hm", model="m")]
+    assert kept == [RowResult("yes", "stop", usages=(None,), reasoning="hm", model="m")]
 
 
 @pytest.mark.parametrize("number", ["1e999", "-1e999", "NaN", "Infinity"])

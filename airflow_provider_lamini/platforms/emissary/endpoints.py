@@ -27,7 +27,6 @@ if TYPE_CHECKING:
         Classification,
         CompletionObject,
         EmbeddingComparison,
-        Usage,
     )
     from airflow_provider_lamini.rows.endpoints import DirectEndpoint
     from airflow_provider_lamini.rows.generation import Generation
@@ -60,8 +59,8 @@ class Completions:
             choice = response.choices[0]
             reason = choice.finish_reason or "stop"
             answer = Answer(choice.text, reason, meaning_of(reason))
-            usages = _usages(response.usage)
-            return [judge(answer, options.answers)._replace(usages=usages, model=options.model_name)]
+            row = judge(answer, options.answers)
+            return [row._replace(usages=(response.usage,), model=options.model_name)]
 
         return inference.complete(
             model=options.model_name,
@@ -99,8 +98,8 @@ class Chat:
             calls_tools = bool(said.tool_calls) and not (said.content or "").strip()
             end = ended_by(reason, refused=bool(said.refusal), calls_tools=calls_tools)
             answer = Answer(said.content, reason, end, said.thoughts)
-            usages = _usages(response.usage)
-            return [judge(answer, options.answers)._replace(usages=usages, model=options.model_name)]
+            row = judge(answer, options.answers)
+            return [row._replace(usages=(response.usage,), model=options.model_name)]
 
         return inference.chat(
             model=options.model_name,
@@ -128,7 +127,7 @@ class Classify:
     def ask(self, prompts: Sequence[str]) -> Call[list[RowResult]]:
         def parse(response: Classification) -> list[RowResult]:
             output = ranked_classes(response.data[0].scores.items(), self._measure)
-            return [RowResult(output, None, usages=_usages(response.usage), model=self._model_name)]
+            return [RowResult(output, None, usages=(response.usage,), model=self._model_name)]
 
         return inference.classify(
             model=self._model_name, input=prompts[0], data_format=self._data_format
@@ -229,7 +228,3 @@ class _Sampling(TypedDict):
 
 def _sampling(options: Generation) -> _Sampling:
     return cast("_Sampling", {name: options.parameters.get(name) for name in SAMPLING})
-
-
-def _usages(usage: Usage | None) -> tuple[Usage, ...]:
-    return () if usage is None else (usage,)

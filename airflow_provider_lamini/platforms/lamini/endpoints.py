@@ -213,8 +213,7 @@ class Chat:
                 response.reasoning,
             )
             row = judge(answer, options.answers)
-            usages = () if response.usage is None else (response.usage,)
-            return Reply(row._replace(usages=usages, model=options.model_name), response.usage)
+            return Reply(row._replace(usages=(response.usage,), model=options.model_name), response.usage)
 
         return chat.complete(
             model=options.model_name,
