@@ -250,7 +250,7 @@ def failure_of(reason: FailureReason, finish_reason: str | None = None) -> RowFa
 
 
 def set_result(result: ChunkResult, offset: int, row: RowResult) -> None:
-    """Set the result of one row in the result of its chunk.
+    """Set the result of one row in the result of its chunk, and add what it has used to what it had used before.
 
     :param result: the chunk's result
     :param offset: offset of the row in the chunk
@@ -265,7 +265,9 @@ def set_result(result: ChunkResult, offset: int, row: RowResult) -> None:
     if row.model is not None:
         sums = sum_tokens(row.usages)
         counted = any(sums.values())  # an answer without any tokens is one that nobody has counted
-        result.usage[offset] = RowUsage(row.model, *(int(sums[name]) for name in TOKENS if counted))
+        used = RowUsage(row.model, *(int(sums[name]) for name in TOKENS if counted))
+        earlier = result.usage.get(offset)
+        result.usage[offset] = used if earlier is None else earlier + used
 
 
 _MAY_THINK = methodcaller("startswith", ("<", "\n<", "\n\n<", " <"))

@@ -118,6 +118,32 @@ def test_the_tokens_of_a_chunk_that_was_paused_are_kept(engine, chats, rows):
     assert sum(row["total_tokens"] for row in rows()) == counts["sums"]["total_tokens"] == 100
 
 
+def test_the_tokens_of_a_row_that_was_sent_before_and_after_a_pause_are_summed(engine, chats, rows, platform):
+    paused: list[str] = []
+
+    def accept_after_the_pause(output):
+        return output != text_for("one two three four") or bool(paused)
+
+    given = {
+        "input": ["one", "one two three four"],
+        "chunk_size": 1,
+        "row_retries": 1,
+        "row_usage": True,
+        "check": accept_after_the_pause,
+    }
+    engine.tokens_per_second = (
+        4  # so that the first chunk ends, and with it the budget, before the second row is answered
+    )
+    with pytest.raises(BudgetExceededError):
+        run_to_end(chats(max_total_tokens=1, **given))
+    paused.append("yes")
+    engine.tokens_per_second = 100_000
+    counts = run_to_end(chats(**given)).result["counts"]
+    model = platform.models[0]
+    assert used(rows()) == [(model, 1, 1, 2), (model, 8, 8, 16)]
+    assert counts["sums"]["total_tokens"] == 18
+
+
 @pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
 def test_tokens_are_beside_passthrough_columns_of_any_input(chats, rows, tmp_path, suffix):
     path = tmp_path / f"in.{suffix}"

@@ -24,7 +24,7 @@ from airflow_provider_lamini.rows.answers import (
     set_result,
 )
 from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
-from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
+from airflow_provider_lamini.rows.output.chunk_result import ChunkResult, RowUsage
 from airflow_provider_lamini.rows.output_shape import OutputShape
 from airflow_provider_lamini.runs.answer_policy import parse_output_type
 
@@ -452,6 +452,19 @@ def test_a_row_is_noted_as_settled_or_as_failed():
         ["stop", "error"],
         [None, "why"],
     )
+
+
+def test_what_a_row_has_used_is_summed_over_all_times_that_it_was_sent():
+    chunk, counted = ChunkResult.pending(1), RowUsage("m", 2, 1, 3)
+    for usages, model, used in [
+        ((None,), "a", RowUsage("a")),
+        ((counted,), "b", RowUsage("b", 2, 1, 3)),
+        ((), None, RowUsage("b", 2, 1, 3)),
+        ((None,), "c", RowUsage("c", 2, 1, 3)),
+        ((counted, None, counted), "d", RowUsage("d", 6, 3, 9)),
+    ]:
+        set_result(chunk, 0, RowResult("x", "stop", usages=usages, model=model))
+        assert chunk.usage == {0: used}
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import msgspec
 
 from airflow_provider_lamini.rows.counts import Counts
 from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
+from airflow_provider_lamini.rows.tokens import TOKENS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -33,6 +34,13 @@ class RowUsage(msgspec.Struct, frozen=True, array_like=True):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     total_tokens: int | None = None
+
+    def __add__(self, later: RowUsage) -> RowUsage:
+        """What both have used. The model is that of the later one."""
+        if self.total_tokens is None or later.total_tokens is None:
+            counted = self if later.total_tokens is None else later
+            return msgspec.structs.replace(counted, model=later.model)
+        return RowUsage(later.model, *(getattr(self, name) + getattr(later, name) for name in TOKENS))
 
 
 class ChunkResult(msgspec.Struct, forbid_unknown_fields=True):
