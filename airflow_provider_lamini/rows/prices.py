@@ -93,13 +93,12 @@ def sum_usage(rows: Iterable[RowResult], prices: Mapping[str, Price]) -> dict[st
 
 
 def describe_cost(sums: Mapping[str, float]) -> str | None:
-    """The cost of a run for a message, such as ``0.0125``; ``None`` if there are no prices, or no tokens.
+    """The cost of a run for a message, such as ``0.0125`` or ``not known for 3 rows``.
 
     :param sums: sums over the rows
+    :return: ``None`` if there are no prices, or no answers
     """
+    missing = counted(int(sums.get(UNPRICED, 0)), "row")
     if COST not in sums:
-        return None
-    missing = int(sums.get(UNPRICED, 0))
-    return f"{sums[COST]:.6g}" + (
-        f", without {counted(missing, 'row')} whose cost is not known" if missing else ""
-    )
+        return f"not known for {missing}" if UNPRICED in sums else None
+    return f"{sums[COST]:.6g}" + (f", without {missing} whose cost is not known" if UNPRICED in sums else "")

@@ -19,7 +19,7 @@ from airflow_provider_lamini.rows.counts import Counts, describe_failures, descr
 from airflow_provider_lamini.rows.endpoints import JobEndpoint
 from airflow_provider_lamini.rows.output.chunk_result import NOT_ANSWERED
 from airflow_provider_lamini.rows.output.manifest import write_manifest
-from airflow_provider_lamini.rows.prices import describe_cost
+from airflow_provider_lamini.rows.prices import COST, describe_cost
 from airflow_provider_lamini.rows.screening import Screened, screen
 from airflow_provider_lamini.rows.sources.read_once import ReadOnceInput
 from airflow_provider_lamini.rows.sources.validation import needed_columns
@@ -123,7 +123,8 @@ class RowRun:
         if "total_tokens" in counts.sums:
             log.info("The platform counted %s.", describe_tokens(counts.sums))
         if cost := describe_cost(counts.sums):
-            log.info("By the prices of the connection, they cost %s.", cost)
+            said = "the tokens cost" if COST in counts.sums else "the cost of the tokens is"
+            log.info("At the connection's prices, %s %s.", said, cost)
         was_done = 0 < self._known.rows == counts.rows
         log.info(
             "%s %s to %s; %s failed%s.",

@@ -46,7 +46,9 @@ def test_answers_without_tokens_have_no_cost(emissary, out, monkeypatch, usage):
         sums = run_to_end(infer()).result["counts"]["sums"]
     assert "cost" not in sums
     assert sums["rows_without_cost"] == 3
-    assert not any("cost" in line for line in lines)
+    assert [line for line in lines if "cost" in line] == [
+        "At the connection's prices, the cost of the tokens is not known for 3 rows."
+    ]
 
 
 @pytest.mark.parametrize("endpoint", ["chat", "completions"])
@@ -75,7 +77,7 @@ def test_a_run_has_its_cost_in_the_manifest_the_log_the_report_and_the_lineage(c
         ended = run_to_end(chats())
     assert ended.result["counts"]["sums"]["cost"] == pytest.approx(0.024)
     assert json.loads((out / "manifest.json").read_text())["counts"]["sums"]["cost"] == pytest.approx(0.024)
-    assert "By the prices of the connection, they cost 0.024." in lines
+    assert "At the connection's prices, the tokens cost 0.024." in lines
     assert "| cost | 0.024 |" in (out / "report.md").read_text()
 
 
@@ -89,6 +91,15 @@ def test_each_model_has_its_own_price(chats, priced, platform, out):
     said = "0.002, without 1 row whose cost is not known"
     assert any(said in line for line in lines)
     assert said in (out / "report.md").read_text()
+
+
+def test_a_run_whose_model_has_no_price_says_so(chats, priced, out):
+    priced({"another model": {"input": 1000, "output": 0}})
+    with log_lines() as lines:
+        sums = run_to_end(chats()).result["counts"]["sums"]
+    assert ("cost" in sums, sums["rows_without_cost"]) == (False, 3)
+    assert "At the connection's prices, the cost of the tokens is not known for 3 rows." in lines
+    assert "| cost | not known for 3 rows |" in (out / "report.md").read_text()
 
 
 def test_without_prices_there_is_no_cost(chats):

@@ -550,6 +550,8 @@ def test_a_cost_is_shown_with_what_is_not_in_it():
         "total tokens": 4,
         "cost": "0.000123457, without 2 rows whose cost is not known",
     }
+    unpriced = {"total_tokens": 4, "rows_without_cost": 2}
+    assert task_module._tokens({"sums": unpriced}, {})["cost"] == "not known for 2 rows"
     chat = {"tokens": {"total_tokens": 4}, "cost": 0.5}
     assert task_module._tokens({}, chat) == {"total tokens": 4, "cost": "0.5"}
     assert "cost" not in task_module._facts(chat)
