@@ -346,12 +346,18 @@ def _counts(result: Mapping[str, object], written: Mapping[str, Counts]) -> dict
 
 
 def _usage(result: Mapping[str, object], written: Mapping[str, Counts]) -> dict[str, float]:
+    from airflow_provider_lamini.rows.prices import COST, UNPRICED
+
     tokens = result.get("tokens")
     found = [dict(tokens)] if isinstance(tokens, Mapping) else [each.sums for each in written.values()]
     names = sorted({name for each in found for name in each if name.endswith("tokens")})
     usage: dict[str, float] = {name: int(sum(each.get(name, 0) for each in found)) for name in names}
-    costs = [each["cost"] for each in (*found, result) if isinstance(each.get("cost"), float)]
-    return {**usage, "cost": sum(costs)} if costs else usage
+    costs = [each[COST] for each in (*found, result) if isinstance(each.get(COST), float)]
+    if costs:
+        usage[COST] = sum(costs)
+    if unpriced := int(sum(each.get(UNPRICED, 0) for each in found)):
+        usage[UNPRICED] = unpriced
+    return usage
 
 
 def _job_ids(result: Mapping[str, object], task: TaskRun | None) -> tuple[str, ...]:

@@ -250,6 +250,18 @@ def test_usage_and_cost_of_a_run_are_those_of_all_its_tries(inference, platform,
     assert event_extra(task.operators[-1].task_lineage, result)["usage"] == whole
 
 
+@pytest.mark.usefixtures("enabled")
+def test_a_cost_comes_with_the_number_of_rows_that_are_not_in_it(inference, platform, monkeypatch):
+    first, second = platform.models[:2]
+    connect(monkeypatch, platform, extra={"prices": {first: {"input": 1000, "output": 3000}}})
+    given = [{"prompt": "a b", "own": model} for model in (first, second, second)]
+    task = Task(inference(input=given, endpoint="chat", overrides={"model_name": "own"}))
+    result = run_to_end(task).result
+    usage = {**usage_of(3), "cost": pytest.approx(0.008), "rows_without_cost": 2}
+    assert run_facet(task.on_complete()).usage == usage
+    assert event_extra(task.operators[-1].task_lineage, result)["usage"] == usage
+
+
 def usage_of(rows):
     """The tokens of rows with two words, which the engine answers with as many."""
     return {"prompt_tokens": 2 * rows, "completion_tokens": 2 * rows, "total_tokens": 4 * rows}
