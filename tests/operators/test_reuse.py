@@ -273,6 +273,40 @@ def test_a_run_among_merged_ones_that_cannot_be_used_is_left_out(
     assert ended.result["counts"]["reused"] == 12
 
 
+@pytest.mark.parametrize("damage", [None, "missing", "cut", "swapped", "reversed", "no keys"])
+def test_a_row_that_several_merged_runs_have_comes_from_one_where_it_succeeded(
+    platform, engine, inference, tmp_path, damage
+):
+    merged, out = tmp_path / "merged", str(tmp_path / "out")
+    results = []
+    for number, failing in enumerate(("row 3 of", "row 12 of", "row 3 of")):
+        platform.control.row_fault(failing, times=1)
+        given = {"input": TEXTS, "output": str(merged / str(number)), "row_retries": 0, "max_failed_rows": 1}
+        results.append(run_to_end(inference(**given)).result)
+    merge_shards(results, str(merged))
+    if damage is not None:
+        DAMAGES[damage](merged / "0", "jsonl")
+    before = len(engine.prompts)
+    given = [TEXTS[3], *TEXTS, "one more"]
+    ended = run_to_end(inference(input=given, output=out, reuse_from=str(merged)))
+    assert engine.prompts[before:] == ["one more"]
+    assert ended.result["counts"]["reused"] == 26
+    assert [row["output"] for row in read_outputs(out)] == [text_for(text) for text in given]
+
+
+def test_a_row_that_failed_in_all_merged_runs_is_sent(platform, engine, inference, folders, tmp_path):
+    merged = tmp_path / "merged"
+    platform.control.row_fault("row 3 of", times=2)
+    results = [
+        run_to_end(inference(input=TEXTS, output=str(merged / name), row_retries=0, max_failed_rows=1)).result
+        for name in "ab"
+    ]
+    merge_shards(results, str(merged))
+    before = len(engine.prompts)
+    run_to_end(inference(input=TEXTS, output=folders[0], reuse_from=str(merged)))
+    assert engine.prompts[before:] == [TEXTS[3]]
+
+
 def test_a_damaged_list_of_merged_runs_is_said(engine, inference, folders, tmp_path):
     merged = merged_runs(inference, tmp_path)
     (merged / SHARDS).write_text('{"format": "')

@@ -93,6 +93,21 @@ class _Run(NamedTuple):
         return False
 
 
+class _Place(NamedTuple):
+    """Where a row with a key is in the earlier runs.
+
+    :param number: numbers all places in the order of the runs and their rows
+    :param part: number of the part
+    :param row: the row in the part
+    :param key: the key
+    """
+
+    number: int
+    part: int
+    row: int
+    key: bytes
+
+
 class EarlierRun:
     """The results of finished runs, by key. What is missing or damaged, or replaced meanwhile, is not found.
 
@@ -120,28 +135,24 @@ class EarlierRun:
         :return: the results of those that have one, by their position
         """
         keys = {number: row_keys[number * KEY_SIZE : (number + 1) * KEY_SIZE] for number in wanted}
-        places = self._places(set(keys.values()))
-        found: dict[int, EarlierResult] = {}
-        # Part by part, so that each is read once.
-        for number in sorted(
-            (number for number in wanted if keys[number] in places), key=lambda n: places[keys[n]]
-        ):
-            part, offset = places[keys[number]]
-            content = self._part(part)
-            result = None if content is None else content.result(offset)
-            if result is not None:
-                found[number] = result
-        return found
+        results = self._results(set(keys.values()))
+        return {number: results[key] for number, key in keys.items() if key in results}
 
-    def _places(self, keys: set[bytes]) -> dict[bytes, tuple[int, int]]:
-        index = self._index or self._read_keys()
-        found: dict[bytes, tuple[int, int]] = {}
-        ordered = sorted(keys)
-        for first in range(0, len(ordered), _AT_ONCE):
-            some = ordered[first : first + _AT_ONCE]
-            marks = ",".join("?" * len(some))
-            query = f"SELECT key, part, row FROM keys WHERE key IN ({marks})"  # noqa: S608 - only question marks
-            found.update((key, (part, row)) for key, part, row in index.execute(query, some))
+    def _results(self, keys: set[bytes]) -> dict[bytes, EarlierResult]:
+        """The results of keys, each from the first place that has one."""
+        index, found = self._index or self._read_keys(), {}
+        while keys:
+            empty: list[_Place] = []
+            for place in sorted(_first_places(index, keys)):  # part by part, so that each is read once
+                content = self._part(place.part)
+                result = None if content is None else content.result(place.row)
+                if result is None:
+                    empty.append(place)
+                else:
+                    found[place.key] = result
+            # A place without a result is never looked at again, and another place of its key is now the first.
+            index.executemany("DELETE FROM keys WHERE rowid = ?", ((place.number,) for place in empty))
+            keys = {place.key for place in empty}
         return found
 
     def _read_keys(self) -> sqlite3.Connection:
@@ -169,7 +180,7 @@ class EarlierRun:
                 keys = ((key, first + number, row) for row, key in enumerate(_part_keys(run, number, part)))
                 index.executemany("INSERT INTO keys VALUES (?, ?, ?)", keys)
             if not run.is_current():
-                self._warn(f"{run.folder} was replaced while it was read; all its rows are sent.")
+                self._warn(f"{run.folder} was replaced while it was read; nothing of it is reused.")
                 index.execute("DELETE FROM keys WHERE part >= ?", (first,))
             first += len(run.manifest.parts)
         index.execute("CREATE INDEX by_key ON keys (key)")
@@ -182,11 +193,26 @@ class EarlierRun:
         run, part = self._parts[number]
         content = _read_part(run, part)
         if content is None:
-            self._warn(f"{run.folder.uri(part.name)} is missing, damaged or replaced; its rows are sent.")
+            self._warn(
+                f"{run.folder.uri(part.name)} is missing, damaged or replaced; nothing of it is reused."
+            )
         self._cache[number] = content
         while len(self._cache) > 1 and sum(each.size for each in self._cache.values() if each) > _MAX_CACHED:
             self._cache.popitem(last=False)
         return content
+
+
+def _first_places(index: sqlite3.Connection, keys: set[bytes]) -> Iterator[_Place]:
+    """The first place of each key that has one."""
+    ordered = sorted(keys)
+    for first in range(0, len(ordered), _AT_ONCE):
+        some = ordered[first : first + _AT_ONCE]
+        marks = ",".join(["(?)"] * len(some))
+        query = (
+            f"WITH wanted (key) AS (VALUES {marks}) SELECT keys.rowid, part, row, keys.key FROM wanted JOIN keys "  # noqa: S608 - only question marks
+            "ON keys.rowid = (SELECT min(rowid) FROM keys WHERE key = wanted.key)"
+        )
+        yield from map(_Place._make, index.execute(query, some))
 
 
 def _part_keys(run: _Run, number: int, part: Part) -> Iterator[bytes]:
