@@ -43,12 +43,12 @@ _KEPT_ROWS = re.compile(rf"{WORK}/rows-[0-9a-f]{{32}}-[0-9a-f]{{8}}\.jsonl")
 _PARTIAL = re.compile(rf"{WORK}/(?:chunk-\d{{5,}}\.round-\d+\.json|late-\d{{5,}}\.\d+)")
 
 
-def owner_file(name: str) -> str:
-    """The file that says which task writes another one.
+def reservation_file(name: str) -> str:
+    """The file that reserves another one for the task that writes it.
 
     :param name: name of the other file, such as that of a report
     """
-    return f"_owner-{name.partition('.')[0]}.json"
+    return f"_reserved-{name.partition('.')[0]}.json"
 
 
 def part_name(number: int, suffix: str = "jsonl") -> str:
@@ -115,7 +115,11 @@ def run_files(folder: OutputFolder) -> list[str]:
     names = folder.names()
     parts = [name for name in names if _PART.fullmatch(name)]
     partials = [name for name in work_names() if _PARTIAL.fullmatch(name)]
-    return [*(name for name in names if name in (MANIFEST, *_REPORTS, owner_file(REPORT))), *parts, *partials]
+    return [
+        *(name for name in names if name in (MANIFEST, *_REPORTS, reservation_file(REPORT))),
+        *parts,
+        *partials,
+    ]
 
 
 def holds_results(folder: OutputFolder) -> bool:

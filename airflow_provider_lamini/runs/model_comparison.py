@@ -21,7 +21,7 @@ from airflow_provider_lamini.runs.evaluation import ThresholdResult, decide
 from airflow_provider_lamini.runs.evaluation_report import RowAnswers, Tally, report_of
 from airflow_provider_lamini.runs.kept_rows import open_shared_rows
 from airflow_provider_lamini.runs.outcome import Done, WaitFor
-from airflow_provider_lamini.runs.output_owner import check_owner, own_output
+from airflow_provider_lamini.runs.output_reservation import check_reservation, reserve
 from airflow_provider_lamini.runs.report import write_reports
 from airflow_provider_lamini.runs.row_run import RowRun, jobs_kept
 from airflow_provider_lamini.wording import counted
@@ -164,7 +164,7 @@ class ModelComparison:
         """Check each row, with its right answer, before a model is asked."""
         source = self._source()
         check_input_apart(source, self._folder())
-        self._check_owner()
+        self._check_reservation()
         try:
             for _ in PairReader(source, self._config.columns, self._policy).read_all():
                 pass
@@ -172,9 +172,9 @@ class ModelComparison:
             self._forget_rows()  # so that the next try reads corrected ones
             raise
 
-    def _check_owner(self) -> None:
+    def _check_reservation(self) -> None:
         if not (self._input.replace_other_run or self._input.dry_run):
-            check_owner(self._folder(), REPORT, self._task.identity)
+            check_reservation(self._folder(), REPORT, self._task.identity)
 
     def _forget_rows(self) -> None:
         for name in self._kept_rows_files():
@@ -190,7 +190,7 @@ class ModelComparison:
         failed = {role: sum(reasons.values()) for role, reasons in failures.items()}
         self._left_out = 0
         tally = Tally(self._config.metrics, compared="base" in self._runs)
-        own_output(folder, REPORT, self._task.identity)
+        reserve(folder, REPORT, self._task.identity)
         folder.write(SCORES, tally.lines(self._answers()))
         found = tally.rows + self._left_out
         if found != rows:

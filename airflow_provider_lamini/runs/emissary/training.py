@@ -11,7 +11,7 @@ from airflow_provider_lamini.platforms.emissary.api import testing_functions, tr
 from airflow_provider_lamini.platforms.emissary.kinds import TRAINING, join_id, split_id
 from airflow_provider_lamini.runs.emissary.named_job import NamedJob
 from airflow_provider_lamini.runs.loss_history import HISTORY, final_loss, write_loss_history
-from airflow_provider_lamini.runs.output_owner import claim_output
+from airflow_provider_lamini.runs.output_reservation import reserve_output
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -81,7 +81,7 @@ class Training(NamedJob):
     @contextmanager
     def prepare(self, mark: str) -> Iterator[Prepared]:
         request = self._request
-        claim_output(request.output, request.output_conn_id, HISTORY, self._task.identity)
+        reserve_output(request.output, request.output_conn_id, HISTORY, self._task.identity)
         self._check_test_functions(request.arguments.get("test_functions") or ())
         yield self.named(mark, self._create)
 

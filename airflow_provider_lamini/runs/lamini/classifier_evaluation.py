@@ -16,7 +16,7 @@ from airflow_provider_lamini.rows.storage.folder import OutputFolder
 from airflow_provider_lamini.rows.values import digest
 from airflow_provider_lamini.runs.evaluation import ThresholdResult, check_names, decide
 from airflow_provider_lamini.runs.evaluation_report import threshold_section, verdict
-from airflow_provider_lamini.runs.output_owner import claim_output
+from airflow_provider_lamini.runs.output_reservation import reserve_output
 from airflow_provider_lamini.runs.report import Report, write_reports
 from airflow_provider_lamini.wording import counted
 
@@ -86,7 +86,7 @@ def evaluate_classifier(
     :raises ThresholdMissedError: if a threshold is missed, and the gate is ``fail``
     """
     rows, name, failures = _read_rows(wanted, log)
-    claim_output(wanted.output, wanted.output_conn_id, REPORT, task)
+    reserve_output(wanted.output, wanted.output_conn_id, REPORT, task)
     call = evaluation.run(
         test_model_id=wanted.model_id,
         test_eval_type="classifier",

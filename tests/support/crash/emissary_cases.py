@@ -115,7 +115,7 @@ class EmissaryTrain(EmissaryCase):
             found.wrong.append("the loss history is wrong")
         litter = {path.name for path in (place / "out").iterdir()} - {
             "loss_history.jsonl",
-            "_owner-loss_history.json",
+            "_reserved-loss_history.json",
         }
         if litter:
             found.wrong.append(f"left behind: {sorted(litter)}")

@@ -92,7 +92,7 @@ class Train(ScriptCase):
             found.wrong.append("the model was tuned on other rows")
         litter = {path.name for path in (place / "out").iterdir()} - {
             "loss_history.jsonl",
-            "_owner-loss_history.json",
+            "_reserved-loss_history.json",
         }
         if litter:
             found.wrong.append(f"left behind: {sorted(litter)}")

@@ -379,7 +379,7 @@ class Evaluate(RowCase):
             "model",
             "base",
             "scores.jsonl",
-            "_owner-report.json",
+            "_reserved-report.json",
             "report.md",
             "report.html",
         }

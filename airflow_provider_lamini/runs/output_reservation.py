@@ -1,4 +1,4 @@
-"""Output folders whose files a task replaces when it runs again: it replaces its own, and not those of another task."""
+"""Files of output folders that a task replaces when it runs again. They are reserved for it, so no other task replaces them."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ import msgspec
 
 from airflow_provider_lamini.rows.errors import LedgerConflictError
 from airflow_provider_lamini.rows.ledger.document import describe_owner
-from airflow_provider_lamini.rows.run_files import LEDGER, REPORT, owner_file
+from airflow_provider_lamini.rows.run_files import LEDGER, REPORT, reservation_file
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
 
 if TYPE_CHECKING:
     from airflow_provider_lamini.runs.task import TaskIdentity
 
-_OWNER = msgspec.json.Decoder(dict[str, str | int])
+_RESERVATION = msgspec.json.Decoder(dict[str, str | int])
 _REMEDY = "Nothing was sent. Choose another folder, for example with {{ task.task_id }} or {{ ti.map_index }} in its name."
 
 
-def check_owner(folder: OutputFolder, name: str, task: TaskIdentity) -> bool:
-    """Make sure that a file of an output folder is not that of another task.
+def check_reservation(folder: OutputFolder, name: str, task: TaskIdentity) -> bool:
+    """Make sure that a file of an output folder is not reserved for another task.
 
     :param folder: the output folder
     :param name: name of the file that the task is going to write
     :param task: the task; its other runs and tries are the same one
-    :return: whether the task has written there before
-    :raises LedgerConflictError: if it is that of another task
+    :return: whether it is reserved for this task
+    :raises LedgerConflictError: if it is reserved for another task
     """
     try:
-        found = _OWNER.decode(folder.read(owner_file(name)))
+        found = _RESERVATION.decode(folder.read(reservation_file(name)))
     except (FileNotFoundError, msgspec.MsgspecError):
         found = None
-    if found is not None and found != _owner(task):
+    if found is not None and found != _who(task):
         raise LedgerConflictError(
             f"The {name} in the output folder {folder} is that of {describe_owner(found)}, and would be replaced. {_REMEDY} If "
-            f"that task is gone, remove {folder.uri(owner_file(name))}."
+            f"that task is gone, remove {folder.uri(reservation_file(name))}."
         )
     if name == REPORT and folder.exists(LEDGER):
         raise LedgerConflictError(
@@ -43,38 +43,38 @@ def check_owner(folder: OutputFolder, name: str, task: TaskIdentity) -> bool:
     return found is not None
 
 
-def own_output(folder: OutputFolder, name: str, task: TaskIdentity) -> None:
-    """Make a file of an output folder this task's, whosever it was.
+def reserve(folder: OutputFolder, name: str, task: TaskIdentity) -> None:
+    """Reserve a file of an output folder for this task, whosever it was.
 
     :param folder: the output folder
     :param name: name of the file
     :param task: the task
     """
-    folder.write(owner_file(name), msgspec.json.encode(_owner(task)))
+    folder.write(reservation_file(name), msgspec.json.encode(_who(task)))
 
 
-def claim_output(output: str | None, output_conn_id: str | None, name: str, task: TaskIdentity) -> None:
-    """Make sure that a file can be written to an output folder, and make it this task's, before anything is paid for.
+def reserve_output(output: str | None, output_conn_id: str | None, name: str, task: TaskIdentity) -> None:
+    """Make sure that a file can be written to an output folder, and reserve it, before anything is paid for.
 
     :param output: the task's output folder; ``None`` if nothing will be written
     :param output_conn_id: the connection for that folder
     :param name: name of the file
     :param task: the task
-    :raises LedgerConflictError: if it is that of another task
+    :raises LedgerConflictError: if it is reserved for another task
     :raises OutputError: if the folder cannot be written to
     """
     if output is None:
         return
     folder = OutputFolder(output, output_conn_id)
-    is_own = check_owner(folder, name, task)
+    reserved = check_reservation(folder, name, task)
     folder.try_writing()
-    if is_own:
+    if reserved:
         return
     with folder.lock():
-        check_owner(folder, name, task)
-        own_output(folder, name, task)
-    check_owner(folder, name, task)  # where the store has no locks, another task may have been faster
+        check_reservation(folder, name, task)
+        reserve(folder, name, task)
+    check_reservation(folder, name, task)  # where the store has no locks, another task may have been faster
 
 
-def _owner(task: TaskIdentity) -> dict[str, str | int]:
+def _who(task: TaskIdentity) -> dict[str, str | int]:
     return {key: value for key, value in task.as_dict().items() if key != "run"}
