@@ -167,4 +167,4 @@ class LaminiChatOperator(BaseOperator):
         )
         at_once = whole_number("max_in_flight", self.max_in_flight, minimum=1)
         answering = Answering(inference=inference, routes=routes, at_once=at_once, log=self.log)
-        return answering.conversations(conversations, single=single)
+        return answering.answer_conversations(conversations, single=single)

@@ -161,4 +161,4 @@ class LaminiCompletionOperator(BaseOperator):
         )
         at_once = whole_number("max_in_flight", self.max_in_flight, minimum=1)
         answering = Answering(inference=inference, routes=routes, at_once=at_once, log=self.log)
-        return answering.prompts(prompts, single=single)
+        return answering.answer_prompts(prompts, single=single)

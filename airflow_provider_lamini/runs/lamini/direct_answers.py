@@ -42,7 +42,7 @@ class Answering:
     at_once: int
     log: Log
 
-    def prompts(self, prompts: Sequence[str], *, single: bool) -> dict[str, object]:
+    def answer_prompts(self, prompts: Sequence[str], *, single: bool) -> dict[str, object]:
         """Have prompts answered.
 
         :param prompts: the prompts
@@ -58,7 +58,7 @@ class Answering:
         require_outputs(rows)
         return {**route_value(self.routes, route), **output_value(rows, single=single)}
 
-    def conversations(
+    def answer_conversations(
         self, conversations: Sequence[list[dict[str, str]]], *, single: bool
     ) -> dict[str, object]:
         """Have conversations answered.
