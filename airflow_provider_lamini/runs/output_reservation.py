@@ -14,16 +14,20 @@ from airflow_provider_lamini.rows.storage.folder import OutputFolder
 if TYPE_CHECKING:
     from airflow_provider_lamini.runs.task import TaskIdentity
 
+NOTHING_SUBMITTED = "Nothing was submitted."
 _RESERVATION = msgspec.json.Decoder(dict[str, str | int])
-_REMEDY = "Nothing was sent. Choose another folder, for example with {{ task.task_id }} or {{ ti.map_index }} in its name."
+_REMEDY = "Choose another folder, for example with {{ task.task_id }} or {{ ti.map_index }} in its name."
 
 
-def check_reservation(folder: OutputFolder, name: str, task: TaskIdentity) -> bool:
+def check_reservation(
+    folder: OutputFolder, name: str, task: TaskIdentity, situation: str = NOTHING_SUBMITTED
+) -> bool:
     """Make sure that a file of an output folder is not reserved for another task.
 
     :param folder: the output folder
     :param name: name of the file that the task is going to write
     :param task: the task; its other runs and tries are the same one
+    :param situation: a sentence for the error: what the task has submitted
     :return: whether it is reserved for this task
     :raises LedgerConflictError: if it is reserved for another task
     """
@@ -33,14 +37,61 @@ def check_reservation(folder: OutputFolder, name: str, task: TaskIdentity) -> bo
         found = None
     if found is not None and found != _who(task):
         raise LedgerConflictError(
-            f"The {name} in the output folder {folder} is that of {describe_owner(found)}, and would be replaced. {_REMEDY} If "
-            f"that task is gone, remove {folder.uri(reservation_file(name))}."
+            f"The output folder {folder} was taken by {describe_owner(found)}, for its {name}. {situation} {_REMEDY} If that "
+            f"task is gone, or is this one by an earlier name, remove {folder.uri(reservation_file(name))}."
         )
     if name == REPORT and folder.exists(LEDGER):
         raise LedgerConflictError(
-            f"The output folder {folder} holds the results of a run over rows, whose {name} would be replaced. {_REMEDY}"
+            f"The output folder {folder} holds the results of a run over rows, whose {name} would be replaced. {situation} "
+            f"{_REMEDY}"
         )
     return found is not None
+
+
+def check_output_free(output: str | None, output_conn_id: str | None, name: str, task: TaskIdentity) -> None:
+    """Make sure, before anything is sent, that a file can be written to an output folder. This writes a small file.
+
+    :param output: the task's output folder; ``None`` if nothing will be written
+    :param output_conn_id: the connection for that folder
+    :param name: name of the file
+    :param task: the task
+    :raises LedgerConflictError: if it is reserved for another task
+    :raises OutputError: if the folder cannot be written to
+    """
+    if output is not None:
+        folder = OutputFolder(output, output_conn_id)
+        check_reservation(folder, name, task)
+        folder.try_writing()
+
+
+def reserve_output(
+    output: str | None,
+    output_conn_id: str | None,
+    name: str,
+    task: TaskIdentity,
+    situation: str = NOTHING_SUBMITTED,
+) -> None:
+    """Reserve a file of an output folder, unless it is reserved. Call it last, so that a task with a mistake takes no folder.
+
+    :param output: the task's output folder; ``None`` if nothing will be written
+    :param output_conn_id: the connection for that folder
+    :param name: name of the file
+    :param task: the task
+    :param situation: as in `check_reservation`
+    :raises LedgerConflictError: if it is reserved for another task
+    """
+    if output is None:
+        return
+    folder = OutputFolder(output, output_conn_id)
+    if check_reservation(folder, name, task, situation):
+        return
+    with folder.lock():
+        if folder.create_exclusive(reservation_file(name), _encoded(task)):
+            return
+        # The store cannot create it exclusively, another process has created it, or it is damaged.
+        if not check_reservation(folder, name, task, situation):
+            reserve(folder, name, task)
+    check_reservation(folder, name, task, situation)  # without locks, another task may have been faster
 
 
 def reserve(folder: OutputFolder, name: str, task: TaskIdentity) -> None:
@@ -50,30 +101,11 @@ def reserve(folder: OutputFolder, name: str, task: TaskIdentity) -> None:
     :param name: name of the file
     :param task: the task
     """
-    folder.write(reservation_file(name), msgspec.json.encode(_who(task)))
+    folder.write(reservation_file(name), _encoded(task))
 
 
-def reserve_output(output: str | None, output_conn_id: str | None, name: str, task: TaskIdentity) -> None:
-    """Make sure that a file can be written to an output folder, and reserve it, before anything is paid for.
-
-    :param output: the task's output folder; ``None`` if nothing will be written
-    :param output_conn_id: the connection for that folder
-    :param name: name of the file
-    :param task: the task
-    :raises LedgerConflictError: if it is reserved for another task
-    :raises OutputError: if the folder cannot be written to
-    """
-    if output is None:
-        return
-    folder = OutputFolder(output, output_conn_id)
-    reserved = check_reservation(folder, name, task)
-    folder.try_writing()
-    if reserved:
-        return
-    with folder.lock():
-        check_reservation(folder, name, task)
-        reserve(folder, name, task)
-    check_reservation(folder, name, task)  # where the store has no locks, another task may have been faster
+def _encoded(task: TaskIdentity) -> bytes:
+    return msgspec.json.encode(_who(task))
 
 
 def _who(task: TaskIdentity) -> dict[str, str | int]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.bad_input.world import StrictEmissary, StrictPlatform, World, connection
+from tests.support.object_store import object_store  # noqa: F401 - a fixture
 from tests.support.scripted_platform import serving
 
 if TYPE_CHECKING:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowNotFoundException
+from fsspec.implementations.memory import MemoryFileSystem
 
+from airflow_provider_lamini.api.errors import PlatformError
 from airflow_provider_lamini.exceptions import InvalidArgumentError
 from tests.support.tasks import TI, WAITING, run_to_end
 
@@ -23,10 +26,14 @@ OTHERS = {
     "another Dag": replace(TI, dag_id="other"),
     "another mapped task": replace(TI, map_index=3),
 }
+REPLACING = [name for name in WRITERS if name != "EvaluateOperator"]
+"""Those whose later runs may use the same folder. An evaluation of models has a run over rows in it."""
 
 
 def run(world, operator, ti=TI, **arguments):
-    options = WRITERS.get(operator, {"endpoint": "completions"})
+    options = WRITERS.get(
+        operator, {"endpoint": "completions"} if operator == "BatchInferenceOperator" else {}
+    )
     return run_to_end(lambda: world.make(operator, {**options, **arguments}), ti).result
 
 
@@ -40,18 +47,55 @@ def test_files_of_another_task_are_not_replaced(world, operator, other):
     run(world, operator)
     before = contents(world.folder / "out")
     world.reset()
-    with pytest.raises(InvalidArgumentError, match=r"is that of dag nightly, task infer,.*Nothing was sent"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"was taken by dag nightly, task infer,.*Nothing was submitted"
+    ):
         run(world, operator, OTHERS[other])
     assert not world.work
     assert contents(world.folder / "out") == before
 
 
-@pytest.mark.parametrize("operator", [name for name in WRITERS if name != "EvaluateOperator"])
+@pytest.mark.parametrize("operator", REPLACING)
 def test_a_task_replaces_its_own_files_in_each_run(world, operator):
     first = run(world, operator)
     world.reset()
     assert run(world, operator, replace(TI, run_id="run-2")).keys() == first.keys()
     assert world.work
+
+
+FAILURES = {
+    "TrainOperator": {"input": None, "dataset_id": "gone"},
+    "EmissaryGRPOTrainOperator": {"test_functions": ["acuracy"], "reward": {"acuracy": 1}},
+    "EvaluateClassifierOperator": {"lamini_conn_id": "missing"},
+}
+"""Arguments whose mistakes only the platform, or the connection to it, shows."""
+
+
+@pytest.mark.parametrize("operator", FAILURES)
+def test_a_task_that_fails_before_its_submission_takes_no_folder(world, operator):
+    with pytest.raises((InvalidArgumentError, PlatformError, AirflowNotFoundException)):
+        run(world, operator, **FAILURES[operator])
+    run(world, operator, OTHERS["another task"])
+
+
+@pytest.mark.parametrize("operator", REPLACING)
+def test_of_two_tasks_that_reserve_a_file_at_one_moment_one_gets_it(world, operator, object_store):
+    run(world, operator, output="memory://one/out")
+    (reserved,) = object_store.glob("/one/out/_reserved-*")
+    name = reserved.rpartition("/")[2]
+
+    def other_is_faster():
+        if object_store.calls_of("pipe_file", name)[1:]:
+            MemoryFileSystem.pipe_file(
+                object_store, f"/two/out/{name}", object_store.store[reserved].getvalue()
+            )
+        return False
+
+    object_store.fail_while("pipe_file", other_is_faster, OSError())
+    world.reset()
+    with pytest.raises(InvalidArgumentError, match="was taken by dag nightly, task infer,"):
+        run(world, operator, OTHERS["another task"], output="memory://two/out")
+    assert not any("eval" in path or "train" in path for path in world.work)
 
 
 def test_an_evaluation_replaces_that_of_another_task_where_it_is_told_to(world):

@@ -11,7 +11,7 @@ from airflow_provider_lamini.platforms.emissary.api import testing_functions, tr
 from airflow_provider_lamini.platforms.emissary.kinds import TRAINING, join_id, split_id
 from airflow_provider_lamini.runs.emissary.named_job import NamedJob
 from airflow_provider_lamini.runs.loss_history import HISTORY, final_loss, write_loss_history
-from airflow_provider_lamini.runs.output_reservation import reserve_output
+from airflow_provider_lamini.runs.output_reservation import check_output_free, reserve_output
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -81,8 +81,10 @@ class Training(NamedJob):
     @contextmanager
     def prepare(self, mark: str) -> Iterator[Prepared]:
         request = self._request
-        reserve_output(request.output, request.output_conn_id, HISTORY, self._task.identity)
+        written = (request.output, request.output_conn_id, HISTORY, self._task.identity)
+        check_output_free(*written)
         self._check_test_functions(request.arguments.get("test_functions") or ())
+        reserve_output(*written)
         yield self.named(mark, self._create)
 
     def listed(self) -> Iterable[tuple[str, str | None]]:

@@ -16,7 +16,7 @@ from airflow_provider_lamini.rows.storage.folder import OutputFolder
 from airflow_provider_lamini.rows.values import digest
 from airflow_provider_lamini.runs.evaluation import ThresholdResult, check_names, decide
 from airflow_provider_lamini.runs.evaluation_report import threshold_section, verdict
-from airflow_provider_lamini.runs.output_reservation import reserve_output
+from airflow_provider_lamini.runs.output_reservation import check_output_free, reserve_output
 from airflow_provider_lamini.runs.report import Report, write_reports
 from airflow_provider_lamini.wording import counted
 
@@ -86,7 +86,8 @@ def evaluate_classifier(
     :raises ThresholdMissedError: if a threshold is missed, and the gate is ``fail``
     """
     rows, name, failures = _read_rows(wanted, log)
-    reserve_output(wanted.output, wanted.output_conn_id, REPORT, task)
+    written = (wanted.output, wanted.output_conn_id, REPORT, task)
+    check_output_free(*written)
     call = evaluation.run(
         test_model_id=wanted.model_id,
         test_eval_type="classifier",
@@ -97,6 +98,8 @@ def evaluate_classifier(
         fuzzy_comparison=wanted.fuzzy_comparison,
     )
     with hook:
+        hook.client()  # before the folder is taken, in case the connection cannot be used
+        reserve_output(*written)
         evaluated = hook.send(replace(call, timeout=wanted.timeout))
     metrics = flatten(evaluated.metrics)
     log.info("%s", ", ".join(f"{key} {value:.4g}" for key, value in metrics.items()))

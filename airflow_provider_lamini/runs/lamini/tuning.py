@@ -29,7 +29,7 @@ from airflow_provider_lamini.runs.lamini.dataset_upload import (
     dataset_left_behind,
 )
 from airflow_provider_lamini.runs.loss_history import HISTORY, final_loss, write_loss_history
-from airflow_provider_lamini.runs.output_reservation import reserve_output
+from airflow_provider_lamini.runs.output_reservation import check_output_free, reserve_output
 from airflow_provider_lamini.runs.submitted_job import resume_job
 from airflow_provider_lamini.wording import counted
 
@@ -90,7 +90,8 @@ class Training(JobSpec[dict[str, object]]):
     def prepare(self, mark: str) -> Iterator[Prepared]:
         del mark  # a tuning job has no place for it
         request, send = self._request, self._task.hook.send
-        reserve_output(request.output, request.output_conn_id, HISTORY, self._task.identity)
+        written = (request.output, request.output_conn_id, HISTORY, self._task.identity)
+        check_output_free(*written)
         if unknown := training.unknown_arguments(request.arguments["finetune_args"]):
             self._task.log.warning(
                 "Check the spelling in finetune_args: the platform does not document %s. All is passed on; "
@@ -106,9 +107,11 @@ class Training(JobSpec[dict[str, object]]):
         call = training.train(
             dataset_id=dataset_id, upload_file_path=dataset.dataset_location, **request.arguments
         )
+        before = self._similar_jobs(dataset_id)
+        reserve_output(*written)
         yield Prepared(
             create=lambda: send(call).job_id,
-            before=self._similar_jobs(dataset_id),
+            before=before,
             numbers=failure_numbers(failures),
         )
 
