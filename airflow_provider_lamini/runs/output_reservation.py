@@ -109,4 +109,5 @@ def _encoded(task: TaskIdentity) -> bytes:
 
 
 def _who(task: TaskIdentity) -> dict[str, str | int]:
-    return {key: value for key, value in task.as_dict().items() if key != "run"}
+    """The task without what differs between its runs: a task-group loop is executed, with a new id, in each of them."""
+    return {key: value for key, value in task.as_dict().items() if key not in ("run", "region_id")}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
@@ -10,7 +10,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_provider_lamini.api.errors import PlatformError
 from airflow_provider_lamini.exceptions import InvalidArgumentError
-from tests.support.tasks import TI, WAITING, run_to_end
+from tests.support.tasks import TI, WAITING, TaskInstance, run_to_end
 
 OUT = {"output": "{out}"}
 WRITERS = {
@@ -28,6 +28,15 @@ OTHERS = {
 }
 REPLACING = [name for name in WRITERS if name != "EvaluateOperator"]
 """Those whose later runs may use the same folder. An evaluation of models has a run over rows in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskInLoop(TaskInstance):
+    """A task instance of Airflow 3.4 in a task-group loop, which has another region in each run of the Dag."""
+
+    region_id: str = "first"
+    region_index: int = 1
+    iteration: int = 1
 
 
 def run(world, operator, ti=TI, **arguments):
@@ -61,6 +70,14 @@ def test_a_task_replaces_its_own_files_in_each_run(world, operator):
     world.reset()
     assert run(world, operator, replace(TI, run_id="run-2")).keys() == first.keys()
     assert world.work
+
+
+@pytest.mark.parametrize("operator", REPLACING)
+def test_an_iteration_of_a_loop_replaces_its_own_files_in_each_run(world, operator):
+    run(world, operator, TaskInLoop())
+    run(world, operator, TaskInLoop(run_id="run-2", region_id="second"))
+    with pytest.raises(InvalidArgumentError, match=r"was taken by dag nightly, .* region_index 1, for its"):
+        run(world, operator, TaskInLoop(region_index=2, iteration=2))
 
 
 FAILURES = {
