@@ -115,6 +115,43 @@ def test_of_two_tasks_that_reserve_a_file_at_one_moment_one_gets_it(world, opera
     assert not any("eval" in path or "train" in path for path in world.work)
 
 
+@pytest.mark.parametrize("operator", ["TrainOperator", "EmissaryTrainOperator"])
+def test_a_training_that_attaches_with_another_folder_reserves_its_file_there(world, operator):
+    run(world, operator, OTHERS["another task"], output="{here}/taken")
+    before = contents(world.folder / "taken")
+    first = run(world, operator, state_path="{here}/state")
+    world.note_files()
+    count = sum(world.work.values())
+    with pytest.raises(
+        InvalidArgumentError, match=r"task other, .* The job has ended\. Cleared with another folder"
+    ):
+        run(world, operator, state_path="{here}/state", output="{here}/taken")
+    assert contents(world.folder / "taken") == before
+    moved = run(world, operator, state_path="{here}/state", output="{here}/free")
+    assert moved["job_id"] == first["job_id"]
+    assert sum(world.work.values()) == count
+    with pytest.raises(InvalidArgumentError, match="taken by dag nightly, task infer"):
+        run(world, operator, OTHERS["another task"], output="{here}/free")
+
+
+def test_a_resume_continues_the_losses_of_the_training_and_leaves_them_to_it(world):
+    trained = run(world, "TrainOperator")
+    reservation = world.folder / "out" / "_reserved-loss_history.json"
+    before = reservation.read_bytes()
+    (world.folder / "out" / "loss_history.jsonl").unlink()
+    resume = replace(TI, task_id="resume")
+    resumed = run(world, "ResumeJobOperator", resume, job_id=trained["job_id"], **OUT, **WAITING)
+    assert resumed["history"] == trained["history"]
+    assert (world.folder / "out" / "loss_history.jsonl").exists()
+    assert reservation.read_bytes() == before
+    run(world, "TrainOperator", replace(TI, run_id="run-2"))
+
+
+def test_a_resume_in_a_folder_of_its_own_reserves_nothing(world):
+    run(world, "ResumeJobOperator", replace(TI, task_id="resume"), **OUT, **WAITING)
+    assert [path.name for path in (world.folder / "out").iterdir()] == ["loss_history.jsonl"]
+
+
 def test_an_evaluation_replaces_that_of_another_task_where_it_is_told_to(world):
     run(world, "EvaluateOperator")
     run(world, "EvaluateOperator", OTHERS["another task"], on_other_run="replace")

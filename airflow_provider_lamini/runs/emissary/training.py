@@ -104,6 +104,7 @@ class Training(NamedJob):
             request.output,
             request.output_conn_id,
             (point.model_dump_json(exclude_unset=True) for point in curve),
+            self._task.identity,
         )
         result = {
             **self._describe(job_id),

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.jobs.state import JobStatus
     from airflow_provider_lamini.runs.lamini.dataset_upload import DatasetRequest
     from airflow_provider_lamini.runs.submission_record import Submission
-    from airflow_provider_lamini.runs.task import TaskRun
+    from airflow_provider_lamini.runs.task import TaskIdentity, TaskRun
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,9 +126,12 @@ class Training(JobSpec[dict[str, object]]):
     def result(
         self, job_id: str, status: EndedJob | JobStatus, submission: Submission | None
     ) -> dict[str, object]:
-        request = self._request
+        request, task = self._request, self._task
+        found = tuning_result(
+            task, job_id, status.raw, request.output, request.output_conn_id, reserved_for=task.identity
+        )
         return {
-            **tuning_result(self._task, job_id, status.raw, request.output, request.output_conn_id),
+            **found,
             "base_model": request.arguments["model_name"],
             "resumes": submission.resumed().resumes if submission else 0,
             **({"failures": recorded_failures(submission.numbers)} if request.rows and submission else {}),
@@ -188,6 +191,9 @@ class Training(JobSpec[dict[str, object]]):
 class ResumedTuning(JobSpec[dict[str, object]]):
     """A tuning job that exists already, and is resumed if it has not succeeded.
 
+    Its losses continue those of the task that has submitted it. So it writes them whichever task the file is reserved for,
+    and reserves none.
+
     :param task: this try of the task
     :param job_id: the job
     :param output: folder for the losses; ``None`` writes none
@@ -233,7 +239,9 @@ class ResumedTuning(JobSpec[dict[str, object]]):
         self, job_id: str, status: EndedJob | JobStatus, submission: Submission | None
     ) -> dict[str, object]:
         del submission
-        return tuning_result(self._task, job_id, status.raw, self._output, self._output_conn_id)
+        return tuning_result(
+            self._task, job_id, status.raw, self._output, self._output_conn_id, reserved_for=None
+        )
 
     def result_without_waiting(self, job_id: str, submission: Submission) -> dict[str, object]:
         del submission
@@ -261,7 +269,13 @@ def publish_tuning_link(task: TaskRun, job_id: str) -> None:
 
 
 def tuning_result(
-    task: TaskRun, job_id: str, status: str, output: str | None, output_conn_id: str | None
+    task: TaskRun,
+    job_id: str,
+    status: str,
+    output: str | None,
+    output_conn_id: str | None,
+    *,
+    reserved_for: TaskIdentity | None,
 ) -> dict[str, object]:
     """What a task returns of a tuning job; its losses are written to the output folder.
 
@@ -270,6 +284,7 @@ def tuning_result(
     :param status: the platform's word for how it ended
     :param output: folder for ``loss_history.jsonl``; ``None`` writes none
     :param output_conn_id: the connection for that folder
+    :param reserved_for: as in `write_loss_history`
     """
     job = task.hook.send(training.job(job_id))
     steps = job.steps()
@@ -281,7 +296,7 @@ def tuning_result(
             job_id,
         )
     history = write_loss_history(
-        output, output_conn_id, (step.model_dump_json(exclude_unset=True) for step in steps)
+        output, output_conn_id, (step.model_dump_json(exclude_unset=True) for step in steps), reserved_for
     )
     result: dict[str, object] = {
         "job_id": job_id,
