@@ -93,6 +93,8 @@ class ModelComparison:
         :param event: what happened to the jobs; ``None`` at the start of a try
         :raises ThresholdMissedError: if a threshold is missed and the gate is ``fail``
         """
+        if event is None:
+            self._check_reservation()
         self._open_runs()
         if event is None:
             self._check_rows()
@@ -164,7 +166,6 @@ class ModelComparison:
         """Check each row, with its right answer, before a model is asked."""
         source = self._source()
         check_input_apart(source, self._folder())
-        self._check_reservation()
         try:
             for _ in PairReader(source, self._config.columns, self._policy).read_all():
                 pass

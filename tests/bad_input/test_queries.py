@@ -11,6 +11,7 @@ import pytest
 from airflow_provider_lamini.exceptions import InvalidArgumentError, StorageError
 from tests.bad_input.world import VALID_ARGUMENTS
 from tests.support.databases import CONN_ID, sqlite
+from tests.support.tasks import TI, run_to_end
 
 pytest.importorskip("airflow.providers.sqlite")
 
@@ -146,3 +147,12 @@ def test_a_value_that_json_lacks_makes_a_bad_row_only_where_its_column_is_used(w
     sent = json.dumps(world.platform.bodies, default=str)
     assert "first" in sent
     assert ("second" in sent) is not used
+
+
+def test_an_evaluation_in_the_folder_of_another_task_reads_no_query(world, database):
+    arguments = arguments_for("EvaluateOperator", endpoint="completions")
+    run_to_end(lambda: world.make("EvaluateOperator", arguments))
+    database.run("DROP TABLE mails")
+    with pytest.raises(InvalidArgumentError, match="was taken by dag nightly, task infer,"):
+        run_to_end(lambda: world.make("EvaluateOperator", arguments), replace(TI, task_id="other"))
+    assert not list(world.folder.glob("out/_work/*"))
