@@ -48,7 +48,8 @@ class LaminiEvaluateOperator(RowOperator):
     :param input: the held-out rows: a list of mappings, or a path, URI or glob on object storage
     :param model_name: the model to judge, such as the one that ``LaminiTrainOperator`` returned
     :param base_model_name: the model to compare it with; without one, only ``model_name`` is scored
-    :param output: folder for outputs, scores and report. Each run needs its own, for example with ``{{ run_id }}`` in it.
+    :param output: folder for outputs, scores and report. Each run needs its own, for example with ``{{ run_id }}`` in it. One
+        that another task or run has taken is refused, unless ``on_other_run`` is ``replace``.
     :param prompt: the question: the name of a column, or a template over a row's columns
     :param answer: the right answer, in the same way; default: ``output``, or a conversation's last message
     :param output_field: the field to score if ``output_type`` has several fields; a single field is used by default

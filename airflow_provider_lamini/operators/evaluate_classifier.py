@@ -59,7 +59,8 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
         it), or ``return`` with ``passed`` false, so that a branch decides
     :param fuzzy_comparison: also count answers as right that differ slightly
     :param output: a folder for ``predictions.jsonl``, ``report.md`` and ``report.html``. At first, the task writes a small file
-        there to check that it can.
+        there to check that it can. A folder that another task has taken is refused: choose another one, or remove its
+        ``_reserved-*.json`` if the Dag or the task was renamed or moved into a TaskGroup.
     :param request_timeout: seconds to wait for the answer
     :param lamini_conn_id: the connection to the platform
     :param columns: names for rows that are sequences of values, such as those of a database

@@ -30,7 +30,8 @@ class LaminiResumeJobOperator(JobOperator):
     resumed: ``POST /v1/train/jobs/{job_id}/resume``.
 
     :param job_id: a job that failed, was cancelled or timed out before its ``max_steps``
-    :param output: a folder for ``loss_history.jsonl``, one line per step of the job; as with ``LaminiTrainOperator``
+    :param output: a folder for ``loss_history.jsonl``, one line per step of the job; as with ``LaminiTrainOperator``, but the
+        task continues the losses of the training: it replaces the file of any task, and does not keep others from it
     :param lamini_conn_id: the connection to the platform
     :param output_conn_id: the connection for the output's object storage
     :return: ``job_id``, ``status``, ``model_name`` (of the tuned model), ``custom_model_name``, ``dataset_id``,

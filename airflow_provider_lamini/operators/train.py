@@ -68,7 +68,9 @@ class LaminiTrainOperator(JobOperator):
     :param accept_partial: accept a job that ended as ``PARTIALLY COMPLETED``. Otherwise the task fails and keeps the job:
         clear it with ``accept_partial=True`` to take its model, or with ``force_new=True`` to train again.
     :param output: a folder for ``loss_history.jsonl``, one line per step of the job. Before the submission, the task
-        writes a small file there to check that it can. With ``wait=False`` nothing is written.
+        writes a small file there to check that it can. With ``wait=False`` nothing is written. A folder that another task
+        has taken is refused: choose another one, or remove its ``_reserved-*.json`` if the Dag or the task was renamed or
+        moved into a TaskGroup.
     :param lamini_conn_id: the connection to the platform
     :param columns: names for rows that are sequences of values, such as those of a database
     :param input_format: the format of files whose names do not tell it: ``jsonl``, ``json``, ``csv``, ``tsv``, ``parquet`` or

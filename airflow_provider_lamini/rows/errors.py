@@ -17,7 +17,7 @@
           FolderBusyError     it does not finish in time
         IncompleteOutputError parts of a finished run are missing or damaged
         LedgerError           the ledger of the folder does not allow the task to continue
-          LedgerConflictError   the folder belongs to another run, input or settings
+          LedgerConflictError   the folder belongs to another run, input, settings or task
           LedgerLostError       another process has acquired the ledger (also a ConcurrentAccessError)
           UnreadableLedgerError this release cannot read the ledger
       StoreRefusedError       a store does not permit reading or writing; it may have permitted it before
@@ -140,7 +140,7 @@ class LedgerError(OutputError):
 
 
 class LedgerConflictError(LedgerError):
-    """The folder holds the results of another run, input or settings. Nothing was changed."""
+    """The folder holds the results of another run, input or settings, or another task has taken it. Nothing was changed."""
 
 
 class LedgerLostError(LedgerError, ConcurrentAccessError):

@@ -83,7 +83,9 @@ class EmissaryTrainOperator(JobOperator):
     :param rebalance_data: for ``classification``: label to share or number of its examples
     :param hf_model_link: link to a model of a hub
     :param output: a folder for ``loss_history.jsonl``, one line per point of the loss curve. Before the submission, the
-        task writes a small file there to check that it can. With ``wait=False`` nothing is written.
+        task writes a small file there to check that it can. With ``wait=False`` nothing is written. A folder that another
+        task has taken is refused: choose another one, or remove its ``_reserved-*.json`` if the Dag or the task was renamed
+        or moved into a TaskGroup.
     :param emissary_conn_id: the connection to the platform
     :param output_conn_id: the connection for the output's object storage
     :return: ``job_id`` (for ``EmissaryJobSensor``), ``project_id``, ``training_job_id``, ``base_model``, ``status``,
@@ -185,7 +187,7 @@ class EmissaryGRPOTrainOperator(JobOperator):
     :param parameters: how to train, such as ``{"num_generations": 8}``. Known ones are checked; unknown ones are passed
         on.
     :param hf_model_link: link to a model of a hub
-    :param output: a folder for ``loss_history.jsonl``, one line per point of the loss curve
+    :param output: a folder for ``loss_history.jsonl``, as of :class:`EmissaryTrainOperator`
     :param emissary_conn_id: the connection to the platform
     :param output_conn_id: the connection for the output's object storage
     :return: the same as of :class:`EmissaryTrainOperator`
