@@ -28,6 +28,7 @@ from airflow_provider_lamini.exceptions import (
 )
 from airflow_provider_lamini.operators.train import LaminiTrainOperator
 from tests.support.local_platform import wait_until
+from tests.support.object_store import refusal
 from tests.support.tasks import WAITING, begin, log_lines, maker, resume, run_to_end
 from tests.support.tuning_platform import LinkedTask, connect
 
@@ -340,6 +341,18 @@ def test_without_a_record_the_dataset_can_be_given_to_another_task(tuning, train
     make = train(dataset_id=None, input=ROWS, max_resumes=0, deferrable=False, state_path=None)
     with pytest.raises(JobFailedError, match="stays on the platform: pass it as dataset_id to use it again"):
         run_to_end(make)
+
+
+@pytest.mark.parametrize("refused", [refusal("AccessDenied"), TimeoutError("too slow")])
+def test_a_store_that_refuses_at_the_end_does_not_hide_the_error_of_the_job(
+    tuning, train, task, object_store, refused
+):
+    tuning.script = [("FAILED",)]
+    object_store.fail_while("cat_file", lambda: "rm_file" in object_store.calls, refused)
+    make = train(dataset_id=None, input=ROWS, max_resumes=0, state_path="memory://bucket/state")
+    with log_lines() as lines, pytest.raises(JobFailedError, match="Tuning job 1 ended as FAILED"):
+        run_to_end(make, task)
+    assert any(line.startswith("Could not read whether this task has uploaded a dataset") for line in lines)
 
 
 def test_a_failed_job_does_not_name_a_dataset_that_was_given(tuning, train, task):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -15,6 +14,7 @@ from airflow_provider_lamini.api.errors import UnsupportedError
 from airflow_provider_lamini.corpus.pairs import REFUSE, Columns, dataset_file
 from airflow_provider_lamini.platforms.lamini.api import datasets
 from airflow_provider_lamini.rows.bad_rows import BadRowPolicy, failure_numbers, recorded_failures
+from airflow_provider_lamini.rows.errors import RowError
 from airflow_provider_lamini.rows.sources.options import InputOptions
 from airflow_provider_lamini.rows.sources.source import open_source
 from airflow_provider_lamini.rows.values import digest
@@ -92,11 +92,14 @@ def dataset_left_behind(task: TaskRun, state_path: str | None) -> str:
 
     :param task: this try of the task
     :param state_path: folder for the record of the upload; ``None`` for the default
-    :return: a sentence; empty if there is no dataset, or its record is lost
+    :return: a sentence; empty if there is no dataset, or nothing tells of it: its record is lost, or there is none, and an
+        earlier process has uploaded it
     """
     record = None
-    with suppress(UnreadableRecordError):  # the error about the job is more important
+    try:
         record = record_store(task, state_path, RECORD).read()
+    except (UnreadableRecordError, RowError, OSError) as error:  # the error about the job is more important
+        task.log.warning("Could not read whether this task has uploaded a dataset: %s", error)
     again = "pass it as dataset_id to use it again"
     if record is not None and record.job_id is not None:
         task.made["dataset_id"] = record.job_id
