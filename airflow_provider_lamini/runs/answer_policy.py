@@ -76,7 +76,7 @@ def parse_writer(
     :param endpoint: sends the rows
     :param reasoning: whether to write what a model has thought
     :param row_usage: whether to write the model and the tokens of each row
-    :raises InvalidArgumentError: if it is no flag, or the endpoint reports no tokens
+    :raises InvalidArgumentError: if it is not a flag, or the endpoint reports no tokens
     """
     usage = flag("row_usage", row_usage)
     if usage and not endpoint.reports_tokens:

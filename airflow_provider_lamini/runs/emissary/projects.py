@@ -1,4 +1,4 @@
-"""Projects: finding one or creating it, and deleting it or what it holds; what is gone already is no error."""
+"""Projects: finding one or creating it, and deleting it or what it holds. To delete what is gone already is not an error."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def dataset_left_behind(task: TaskRun, state_path: str | None) -> str:
 
     :param task: this try of the task
     :param state_path: folder for the record of the upload; ``None`` for the default
-    :return: a sentence; empty if there is no dataset, or nothing tells of it: its record is lost, or there is none, and an
+    :return: a sentence; empty if there is no dataset, or no trace of it: its record is lost, or there is none, and an
         earlier process has uploaded it
     """
     record = None
