@@ -27,6 +27,7 @@ from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
 from airflow_provider_lamini.rows.prompt import PromptTemplate
 from airflow_provider_lamini.rows.row_request import ConversationText, RequestTemplate
 from airflow_provider_lamini.rows.screening import makes_blank
+from airflow_provider_lamini.rows.sources.batch import limited
 from airflow_provider_lamini.rows.storage.local import TemporaryFile
 from airflow_provider_lamini.wording import counted
 
@@ -222,15 +223,25 @@ class PairReader:
     :param source: the input, opened with ``keep_bad`` of the policy
     :param columns: make a pair of each row
     :param policy: what becomes of rows that cannot be used
+    :param limit_rows: only the first rows count, this many; ``None`` for all. With a limit, the source keeps bad rows in any
+        case.
     :raises ColumnError: if a brace looks like a placeholder, but is no column
 
     :ivar bad: the rows that cannot be used, as far as it was read
     """
 
-    def __init__(self, source: Source, columns: Columns, policy: BadRowPolicy = REFUSE) -> None:
+    def __init__(
+        self,
+        source: Source,
+        columns: Columns,
+        policy: BadRowPolicy = REFUSE,
+        *,
+        limit_rows: int | None = None,
+    ) -> None:
         self._source = source
         self._columns = columns.bind(source)
         self._policy = policy
+        self._limit_rows = limit_rows
         self._rows = self._characters = 0
         self._named: list[str] = []
         self.bad = BadRows()
@@ -266,7 +277,7 @@ class PairReader:
         needed = self._columns.needed
         unseen = set(needed)
         version = self._file_version()
-        for batch in self._source.batches(columns=needed, required=needed):
+        for batch in limited(self._source.batches(columns=needed, required=needed), self._limit_rows):
             pairs = self._pairs(batch)
             self._rows += len(batch)
             self._characters += sum(len(pair.input) + len(pair.output) for pair in pairs if pair is not None)
@@ -295,6 +306,8 @@ class PairReader:
     def _pairs(self, batch: Batch) -> Sequence[Pair | None]:
         """Make pairs of the rows of a batch, and count the rows that cannot be used."""
         columns, rows = self._columns, batch.rows
+        if batch.bad and not self._policy.keep:  # the error of a reader says where the row is
+            raise BadRowError(batch.bad[min(batch.bad)].text)
         if not batch.bad and not any(row.get(column) is None for column in columns.needed for row in rows):
             try:
                 pairs = list(map(Pair, columns.prompt.render_all(rows), columns.answer.render_all(rows)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import chain, islice, repeat
+from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.corpus.pairs import AnsweredPrompt, PairReader
@@ -130,7 +130,7 @@ class ModelComparison:
                 self._input.input,
                 self._folder(),
                 conn_id=conn_id,
-                keep_bad=self._policy.keep,
+                keep_bad=self._input.reads_bad_rows,
                 log=self._task.log,
             )
             rows = self._folder().uri(self._kept_rows_files()[0])
@@ -156,8 +156,11 @@ class ModelComparison:
             return self._opened
         run = self._input
         return open_source(
-            run.input, conn_id=run.input_conn_id, keep_bad=self._policy.keep, options=run.input_options
+            run.input, conn_id=run.input_conn_id, keep_bad=run.reads_bad_rows, options=run.input_options
         )
+
+    def _reader(self, source: Source) -> PairReader:
+        return PairReader(source, self._config.columns, self._policy, limit_rows=self._input.limit_rows)
 
     def _folder(self) -> OutputFolder:
         return OutputFolder(self._config.output, self._input.output_conn_id)
@@ -167,7 +170,7 @@ class ModelComparison:
         source = self._source()
         check_input_apart(source, self._folder())
         try:
-            for _ in PairReader(source, self._config.columns, self._policy).read_all():
+            for _ in self._reader(source).read_all():
                 pass
         except RowError:
             self._forget_rows()  # so that the next try reads corrected ones
@@ -243,8 +246,7 @@ class ModelComparison:
 
     def _answers(self) -> Iterator[RowAnswers]:
         """The rows with the outputs of the models."""
-        reader = PairReader(self._source(), self._config.columns, self._policy)
-        pairs = islice(chain.from_iterable(reader.read_all()), self._input.limit_rows)
+        pairs = chain.from_iterable(self._reader(self._source()).read_all())
         outputs = [self._outputs(role) if role in self._runs else repeat(None) for role in ROLES]
         for index, (pair, model, base) in enumerate(zip(pairs, *outputs, strict=False)):
             if pair is None:

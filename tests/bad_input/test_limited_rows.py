@@ -11,14 +11,15 @@ from pyarrow import parquet
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
 from tests.bad_input.test_inputs import sent
+from tests.support.databases import CONN_ID, sqlite
 from tests.support.results import rows_in
 
 BATCH = "BatchInferenceOperator"
 
 
-def of_table(values) -> bytes:
+def of_columns(**columns) -> bytes:
     file = io.BytesIO()
-    parquet.write_table(pa.table({"prompt": values}), file)
+    parquet.write_table(pa.table(columns), file)
     return file.getvalue()
 
 
@@ -29,7 +30,7 @@ FILES = {
     "a blank prompt": ("r.jsonl", GOOD + b'{"prompt": " "}\n', "line 2"),
     "a broken element": ("r.json", b'[{"prompt": "a"},\n{"prompt": NaN}]', "line 2"),
     "a record that is too long": ("r.csv", b"prompt,id\na,1\nb,2,3\n", "line 3: 3 values"),
-    "bytes that are no text": ("r.parquet", of_table([b"a", b"\xff"]), "row 1 .*not valid UTF-8"),
+    "bytes that are no text": ("r.parquet", of_columns(prompt=[b"a", b"\xff"]), "row 1 .*not valid UTF-8"),
 }
 LISTS = {
     "None": (["a", None], "row 1 of the list is None"),
@@ -72,3 +73,93 @@ def test_a_limit_without_bad_rows_changes_nothing_about_their_policy(world):
     assert world.run(BATCH, {**keep, "input": "{here}/r.jsonl"})["counts"]["failures"] == {"bad_row": 1}
     assert [row["output"] for row in rows_in(world.folder / "out")] == ["a", None]
     assert json.loads((world.folder / "out" / "manifest.json").read_bytes())["counts"]["rows"] == 2
+
+
+def pair(question, answer="a"):
+    return {"input": question, "output": answer}
+
+
+BAD_PAIRS = {
+    "a question is missing": {"output": "a"},
+    "an answer is missing": {"input": "a"},
+    "a blank answer": pair("a", " "),
+    "NaN": pair(float("nan")),
+}
+
+
+def evaluate(world, value, **more):
+    return world.run("EvaluateOperator", {"input": value, "endpoint": "completions", **more})
+
+
+@pytest.mark.parametrize("kind", BAD_PAIRS)
+@pytest.mark.parametrize("form", ["list", "file"])
+@pytest.mark.parametrize("policy", [{}, {"on_bad_row": "error", "max_failed_rows": 0}])
+def test_an_evaluation_of_a_sample_ignores_the_rows_after_it(world, kind, form, policy):
+    rows = [pair("a"), pair("b"), BAD_PAIRS[kind]]
+    if form == "file":
+        world.put("r.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
+    value = "{here}/r.jsonl" if form == "file" else rows
+    for limit in ({}, {"limit_rows": 3}):
+        with pytest.raises(InvalidArgumentError):
+            evaluate(world, value, **policy, **limit)
+    assert not world.work
+    counted = evaluate(world, value, limit_rows=2, dry_run=True, **policy)
+    assert (counted["rows"], counted["characters"], world.work) == (2, 2, {})
+    result = evaluate(world, value, limit_rows=2, base_model_name="m2", **policy)
+    assert sent(world) == ["a", "a", "b", "b"]
+    assert (result["rows"], result["left_out"], result["metrics"]["model"]["exact_match"]) == (2, 0, 0.5)
+    scores = (world.folder / "out" / "scores.jsonl").read_bytes().splitlines()
+    assert [json.loads(line)["index"] for line in scores] == [0, 1]
+
+
+def test_an_evaluation_of_a_query_scores_only_its_sample(world, monkeypatch, tmp_path_factory):
+    database = sqlite(tmp_path_factory.mktemp("database"))
+    database.run("CREATE TABLE pairs (input TEXT, output)")
+    database.run("INSERT INTO pairs VALUES ('a', 'a'), ('b', x'ff')")
+    database.connect(monkeypatch)
+    query = {"input_sql": "SELECT * FROM pairs ORDER BY input", "input_conn_id": CONN_ID}
+    with pytest.raises(InvalidArgumentError, match="column 'output' is of type bytes"):
+        evaluate(world, None, **query)
+    result = evaluate(world, None, **query, limit_rows=1)
+    assert (result["rows"], result["metrics"]["model"], sent(world)) == (
+        1,
+        {"exact_match": 1, "token_f1": 1},
+        ["a"],
+    )
+
+
+def test_an_evaluation_reads_no_further_than_its_sample(world):
+    rows = json.dumps([pair("a")] * 5000).encode().removesuffix(b"]")  # whoever reads to its end finds none
+    world.put("r.json", rows)
+    with pytest.raises(InvalidArgumentError, match="incomplete"):
+        evaluate(world, "{here}/r.json")
+    assert evaluate(world, "{here}/r.json", limit_rows=3)["rows"] == 3
+
+
+def test_a_left_out_row_counts_within_the_sample(world):
+    rows = [pair("a"), {"input": "b"}, pair("c")]
+    result = evaluate(world, rows, limit_rows=2, on_bad_row="error")
+    assert (result["rows"], result["left_out"], sent(world)) == (1, 1, ["a"])
+
+
+SAMPLES = {
+    "a list": lambda rows: rows,
+    "JSON Lines": lambda rows: "".join(json.dumps(row) + "\n" for row in rows).encode(),
+    "an array": lambda rows: json.dumps(rows).encode(),
+}
+
+
+@pytest.mark.parametrize("form", SAMPLES)
+def test_the_columns_of_a_sample_are_those_of_its_rows(world, form):
+    rows = [{"prompt": "a", "id": 1}, {"prompt": "b", "id": "x", "other": 1}]
+    value = SAMPLES[form](rows)
+    if form != "a list":
+        value = str(world.put("r.json", value))
+    given = {"input": value, "limit_rows": 1, "output_format": "parquet"}
+    with pytest.raises(InvalidArgumentError, match="no column 'other'"):
+        world.run("EmbeddingOperator", {**given, "passthrough": ["other"]})
+    assert not world.work
+    world.run("EmbeddingOperator", {**given, "passthrough": ["id"]})
+    (part,) = (world.folder / "out").glob("part-*")
+    found = parquet.read_table(part)
+    assert (found.schema.field("id").type, found["id"].to_pylist()) == (pa.int64(), [1])

@@ -235,6 +235,25 @@ def kept_batches(batches: Iterable[Batch], start: Cursor) -> Iterator[Batch]:
             row += len(kept)
 
 
+def limited(batches: Iterable[Batch], limit: int | None) -> Iterator[Batch]:
+    """Leave out the rows after a sample of the first ones, as if the input ended there.
+
+    :param batches: the rows from the beginning of an input
+    :param limit: number of rows in the sample; ``None`` for all
+    """
+    if limit is None:
+        yield from batches
+        return
+    left = limit
+    for batch in batches:
+        if len(batch) >= left:
+            batch.rows  # noqa: B018 - completes `Batch.bad`
+            yield KeptBatch(batch, batch.start, range(left))
+            return
+        left -= len(batch)
+        yield batch
+
+
 class KeptBatch(Batch):
     """Some rows of a batch.
 
@@ -243,7 +262,7 @@ class KeptBatch(Batch):
     :param kept: which rows of the batch they are
     """
 
-    def __init__(self, inner: Batch, start: Cursor, kept: list[int]) -> None:
+    def __init__(self, inner: Batch, start: Cursor, kept: Sequence[int]) -> None:
         super().__init__((), start)
         self._inner = inner
         self._kept = kept

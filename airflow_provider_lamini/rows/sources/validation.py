@@ -13,6 +13,7 @@ from airflow_provider_lamini.rows.errors import BadRowError, MissingColumnError,
 from airflow_provider_lamini.rows.failures import FailureReason
 from airflow_provider_lamini.rows.run_files import EXAMPLES
 from airflow_provider_lamini.rows.screening import screen
+from airflow_provider_lamini.rows.sources.batch import limited
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,7 +82,7 @@ def validate_input(
     :param passthrough: columns to copy into the output
     :param max_prompt_chars: maximum length of a prompt in characters
     :param keep_bad: count rows that cannot be sent instead of raising an error for the first of them
-    :param limit_rows: read only the first rows, this many; ``None`` for all
+    :param limit_rows: only the first rows count, this many; ``None`` for all
     :raises MissingColumnError: for the first row without a value that the prompt needs
     :raises BadRowError: for the first row that cannot be read, whose prompt is empty, or too long
     :raises InputError: if the input cannot be read
@@ -92,17 +93,14 @@ def validate_input(
     total = 0
     checks = _RowChecks(source, prompt, max_prompt_chars, keep_bad=keep_bad)
     try:
-        for batch in source.batches(columns=columns, required=prompt.columns):
+        for batch in limited(source.batches(columns=columns, required=prompt.columns), limit_rows):
             total += len(batch)
             batch.check()
             for column, seen in kinds.items():
                 seen.update(batch.kinds(column))
-            checks.check(batch, len(batch) if limit_rows is None else max(0, limit_rows - total + len(batch)))
+            checks.check(batch)
             if unseen:
                 unseen -= {column for column in unseen if batch.has(column)}
-            if limit_rows is not None and total >= limit_rows:
-                total = limit_rows
-                break
     except MissingColumnError as error:
         if error.column in prompt.columns:
             raise prompt.missing(error.location, error.column, error.columns) from None
@@ -141,18 +139,13 @@ class _RowChecks:
         """Number of rows that could not be read."""
         return self.bad.failures[FailureReason.BAD_ROW]
 
-    def check(self, batch: Batch, count: int) -> None:
-        """Check the rows of a batch.
-
-        :param batch: the rows
-        :param count: how many of them are to be sent
-        """
+    def check(self, batch: Batch) -> None:
+        """Check the rows of a batch."""
         prompt = self._prompt
-        if count >= len(batch) and not self._needs_look(batch):
+        if not self._needs_look(batch):
             self.characters += prompt.characters(batch)
             return
-        bad = {offset: failure for offset, failure in batch.bad.items() if offset < count}
-        prompts, found = screen(batch.rows[:count], bad, prompt, self._max_chars)
+        prompts, found = screen(batch.rows, batch.bad, prompt, self._max_chars)
         self.characters += sum(prompt.lengths([text for text in prompts if text]))
         if not found:
             return
