@@ -8,7 +8,15 @@ from typing import Annotated, TypeVar, cast
 from urllib.parse import quote
 
 import msgspec
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    ValidationError,
+)
 from pydantic_core import CoreSchema
 
 from airflow_provider_lamini.api.call import Json
@@ -66,6 +74,20 @@ BoundType = Annotated[OutputType, BeforeValidator(check_output_type)]
 
 TokenBound = Annotated[int, Field(ge=1)]
 """A maximum number of tokens."""
+
+_MAX_TOKENS = 10**12
+
+
+def _none_to_zero(value: object) -> object:
+    return 0 if value is None else value
+
+
+def _possible_tokens(value: float) -> float:
+    return value if 0 <= value <= _MAX_TOKENS else 0
+
+
+Tokens = Annotated[int | float, BeforeValidator(_none_to_zero), AfterValidator(_possible_tokens)]
+"""A number of tokens that a platform has counted; 0 if it sends none, or a number that cannot be one."""
 
 T = TypeVar("T")
 ResponseT = TypeVar("ResponseT", bound=Response)

@@ -21,6 +21,8 @@ COST = "cost"
 """Key of `Counts.sums` for what the rows cost that have a cost."""
 UNPRICED = "rows_without_cost"
 """Key of `Counts.sums` for the answered rows whose cost is not known; missing if there are none."""
+MAX_PRICE = 1_000_000
+"""The highest price, of a million tokens: a larger number is a mistake."""
 _MILLION = 1_000_000
 
 
@@ -48,8 +50,10 @@ def _price(model: str, entry: object) -> Price:
     if not isinstance(entry, dict) or set(entry) != set(Price._fields):
         raise ValueError("must have input and output for each model")
     for name, price in entry.items():
-        if isinstance(price, str) or not finite(price) >= 0:  # also not NaN
-            raise ValueError(f"of {model}: {name} must be a number of at least 0, per million tokens")
+        if isinstance(price, str) or not 0 <= finite(price) <= MAX_PRICE:  # also not NaN
+            raise ValueError(
+                f"of {model}: {name} must be a number from 0 to {MAX_PRICE:,}, per million tokens"
+            )
     return Price(float(entry["input"]), float(entry["output"]))
 
 
@@ -73,22 +77,30 @@ def _is_counted(usage: TokenUsage | None) -> bool:
     return usage is not None and bool(usage.prompt_tokens or usage.completion_tokens)
 
 
-def sum_usage(rows: Iterable[RowResult], prices: Mapping[str, Price]) -> dict[str, float]:
+def sum_usage(
+    rows: Mapping[int, RowResult], prices: Mapping[str, Price], unpriced: set[int]
+) -> dict[str, float]:
     """Sum what rows have used: tokens and, if there are prices, costs.
 
-    :param rows: the rows that were sent
+    :param rows: the rows that were sent, by offset in their chunk
     :param prices: the prices by model
+    :param unpriced: offsets of the rows whose cost is not known from an earlier try, which has counted them; receives the others
     """
-    found = list(rows)
-    sums = sum_tokens(usage for row in found for usage in row.usages)
+    sums = sum_tokens(usage for row in rows.values() for usage in row.usages)
     if not prices:
         return sums
-    costs = [cost_of(prices, row.model, row.usages) for row in found if row.model is not None]
-    known = [cost for cost in costs if cost is not None]
+    costs = {
+        offset: cost_of(prices, row.model, row.usages)
+        for offset, row in rows.items()
+        if row.model is not None
+    }
+    known = [cost for cost in costs.values() if cost is not None]
     if known:
         sums[COST] = math.fsum(known)
-    if len(known) < len(costs):
-        sums[UNPRICED] = float(len(costs) - len(known))
+    new = {offset for offset, cost in costs.items() if cost is None} - unpriced
+    if new:
+        sums[UNPRICED] = float(len(new))
+        unpriced |= new
     return sums
 
 

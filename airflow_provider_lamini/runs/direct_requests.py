@@ -195,16 +195,16 @@ class DirectRequests:
             # The error concerns every row, so the other requests fail in the same way.
             raise errors.exceptions[0] from None
         result, retried = result or found.result(), 0
-        rows: list[RowResult] = []
+        rows: dict[int, RowResult] = {}
         left: list[int] = []
         answered = chain.from_iterable(task.result() for task in tasks)
         for offset, (row, tries) in zip(sent, answered, strict=True):
             retried += tries > 1
-            rows.append(row)
+            rows[offset] = row
             set_result(result, offset, row)
             if row.failure is UNSENT:
                 left.append(offset)
-        sums = sum_usage(rows, self._prices)
+        sums = sum_usage(rows, self._prices, result.unpriced)
         with self._run.folder.lock() as locked:
             if locked:  # another run may have replaced this one since the rows were sent
                 self._run.ledger.check_acquired()

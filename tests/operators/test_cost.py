@@ -10,9 +10,12 @@ from airflow_provider_lamini.exceptions import BudgetExceededError
 from airflow_provider_lamini.hooks.connection import InvalidConnectionError
 from airflow_provider_lamini.operators.chat import LaminiChatOperator
 from airflow_provider_lamini.operators.emissary.batch_inference import EmissaryBatchInferenceOperator
+from airflow_provider_lamini.rows.prices import MAX_PRICE
+from airflow_provider_lamini.rows.tokens import TOKENS
 from tests.support import emissary_platform
 from tests.support.platforms import connect, posts
 from tests.support.tasks import log_lines, maker, run_to_end
+from tests.support.upstream import text_for
 
 pytestmark = pytest.mark.any_airflow
 
@@ -120,6 +123,49 @@ def test_costs_of_all_tries_are_summed(chats, priced):
     assert run_to_end(chats(**given)).result["counts"]["sums"]["cost"] == pytest.approx(0.2)
 
 
+def test_a_row_without_a_known_cost_counts_once_however_often_it_is_paused(
+    engine, chats, priced, platform, out
+):
+    first, second = platform.models[:2]
+    priced({first: {"input": 1000, "output": 0}})
+    long, accepted = "one two three four", []
+    given = {
+        "input": [{"prompt": "one"}, {"prompt": long, "own": second}, {"prompt": "one"}],
+        "overrides": {"model_name": "own"},
+        "chunk_size": 1,
+        "row_retries": 1,
+        "check": lambda output: output != text_for(long) or bool(accepted),
+    }
+    engine.tokens_per_second = (
+        4  # so that a short chunk ends, and with it the budget, before the long row is answered
+    )
+    for budget, used, rows in ((1, 10, 1), (11, 20, 2)):
+        with pytest.raises(BudgetExceededError):
+            run_to_end(chats(max_total_tokens=budget, **given))
+        totals = json.loads((out / "_ledger.json").read_text())["totals"]
+        assert (totals["rows"], totals["sums"]["total_tokens"]) == (rows, used)
+        assert totals["sums"]["rows_without_cost"] == 1
+    accepted.append("yes")
+    engine.tokens_per_second = 100_000
+    sums = run_to_end(chats(**given)).result["counts"]["sums"]
+    assert sums["cost"] == pytest.approx(0.002)
+    assert (sums["total_tokens"], sums["rows_without_cost"]) == (28, 1)
+
+
+@pytest.mark.parametrize("tokens", [1e13, -1, 10**400, "1e999"])
+def test_a_number_of_tokens_that_is_none_counts_as_unknown(emissary, out, monkeypatch, tokens):
+    usage = {"prompt_tokens": tokens, "completion_tokens": tokens, "total_tokens": tokens}
+    monkeypatch.setattr(emissary_platform, "USAGE", usage)
+    emissary.new("deployment", ("Deployed",), name="live")
+    prices = {"*": {"input": MAX_PRICE, "output": MAX_PRICE}}
+    fields = {"conn_type": "emissary", "host": emissary.url, "password": emissary.key}
+    monkeypatch.setenv("AIRFLOW_CONN_PRICED", json.dumps(fields | {"extra": {"prices": prices}}))
+    arguments = {"model_name": "live", "emissary_conn_id": "priced", "output": str(out), "row_usage": True}
+    infer = maker(EmissaryBatchInferenceOperator, task_id="infer", **arguments)
+    counts = run_to_end(infer(input=["one"])).result["counts"]
+    assert (counts["ok"], counts["sums"]) == (1, dict.fromkeys(TOKENS, 0) | {"rows_without_cost": 1})
+
+
 def test_a_chat_has_its_cost(platform, priced):
     priced()
     chat = maker(LaminiChatOperator, task_id="chat", messages=PROMPTS, model_name=platform.models[0])
@@ -142,11 +188,14 @@ def test_a_chat_that_a_fallback_answers_has_the_price_of_its_connection(platform
         ({"a": 5}, "must have input and output for each model"),
         ({"a": {"input": 1}}, "must have input and output for each model"),
         ({"a": {"input": 1, "output": 2, "cached": 3}}, "must have input and output for each model"),
-        ({"a": {"input": -1, "output": 2}}, "of a: input must be a number of at least 0"),
-        ({"a": {"input": 1, "output": "2"}}, "of a: output must be a number of at least 0"),
-        ({"a": {"input": True, "output": 2}}, "of a: input must be a number of at least 0"),
-        ({"a": {"input": 10**400, "output": 2}}, "of a: input must be a number of at least 0"),
-        ('{"a": {"input": NaN, "output": 2}}', "of a: input must be a number of at least 0"),
+        ({"a": {"input": -1, "output": 2}}, "of a: input must be a number from 0 to 1,000,000"),
+        ({"a": {"input": 1e308, "output": 2}}, "of a: input must be a number from 0 to 1,000,000"),
+        ({"a": {"input": 1, "output": 1_000_001}}, "of a: output must be a number from 0 to 1,000,000"),
+        ('{"a": {"input": 1, "output": Infinity}}', "of a: output must be a number from 0 to 1,000,000"),
+        ({"a": {"input": 1, "output": "2"}}, "of a: output must be a number from 0 to"),
+        ({"a": {"input": True, "output": 2}}, "of a: input must be a number from 0 to"),
+        ({"a": {"input": 10**400, "output": 2}}, "of a: input must be a number from 0 to"),
+        ('{"a": {"input": NaN, "output": 2}}', "of a: input must be a number from 0 to"),
         ("[1]", "must be a JSON object"),
         ("{", "must be a JSON object"),
     ],

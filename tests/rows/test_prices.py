@@ -31,5 +31,8 @@ def test_a_cost_is_that_of_all_answers():
 def test_a_row_has_no_cost_if_one_of_its_answers_was_not_counted(uncounted):
     assert cost_of(PRICES, "m", [uncounted, COUNTED]) is None
     rows = [RowResult("a", "stop", usages=usages, model="m") for usages in ((COUNTED, uncounted), (COUNTED,))]
-    sums = sum_usage(rows, PRICES)
-    assert (sums["prompt_tokens"], sums["cost"], sums["rows_without_cost"]) == (4, 5, 1)
+    unpriced: set[int] = set()
+    sums = sum_usage(dict(enumerate(rows)), PRICES, unpriced)
+    assert (sums["prompt_tokens"], sums["cost"], sums["rows_without_cost"], unpriced) == (4, 5, 1, {0})
+    again = sum_usage({0: rows[0], 7: rows[0]}, PRICES, unpriced)
+    assert (again["rows_without_cost"], unpriced) == (1, {0, 7})

@@ -53,6 +53,7 @@ class ChunkResult(msgspec.Struct, forbid_unknown_fields=True):
     :param reused: number of rows whose output was copied from an earlier run
     :param reasoning: what the model has thought, by offset, if it is kept
     :param usage: what answered rows have used, by offset, where the endpoint may report tokens
+    :param unpriced: offsets of the rows that are counted as rows without a known cost
     """
 
     outputs: list[Any]
@@ -62,6 +63,7 @@ class ChunkResult(msgspec.Struct, forbid_unknown_fields=True):
     reused: int = 0
     reasoning: dict[int, str] = {}
     usage: dict[int, RowUsage] = {}
+    unpriced: set[int] = set()
 
     def __post_init__(self) -> None:
         if not len(self.outputs) == len(self.finish_reasons) == len(self.errors):

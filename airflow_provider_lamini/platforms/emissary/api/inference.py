@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
-from pydantic import AliasChoices, BeforeValidator, Field, JsonValue, PositiveInt, model_validator
+from pydantic import AliasChoices, Field, JsonValue, PositiveInt, model_validator
 
 from airflow_provider_lamini.api import schema
 from airflow_provider_lamini.api.call import RESULTS, Call, Retry
@@ -63,20 +63,12 @@ class ClassificationRequest(schema.Request):
     data_format: Literal["logits", "probs"] | None = None
 
 
-def _none_to_zero(value: object) -> object:
-    return 0 if value is None else value
-
-
-Tokens = Annotated[int | float, BeforeValidator(_none_to_zero)]
-"""A number of tokens; 0 if the platform sends none."""
-
-
 class Usage(schema.Response):
     """Tokens used by a response."""
 
-    prompt_tokens: Tokens = 0
-    completion_tokens: Tokens = 0
-    total_tokens: Tokens = 0
+    prompt_tokens: schema.Tokens = 0
+    completion_tokens: schema.Tokens = 0
+    total_tokens: schema.Tokens = 0
     prompt_tokens_details: JsonValue = Field(
         default=None, validation_alias=AliasChoices("prompt_tokens_details", "prompt_token_details")
     )

@@ -58,9 +58,9 @@ class ChatRequest(schema.Request):
 class Usage(schema.Response):
     """Tokens used by a response."""
 
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    total_tokens: int = 0
+    prompt_tokens: schema.Tokens = 0
+    completion_tokens: schema.Tokens = 0
+    total_tokens: schema.Tokens = 0
 
 
 class _Part(schema.Response):
