@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
@@ -206,15 +204,6 @@ _SCALARS: tuple[tuple[tuple[type, ...], Callable[[Any], Json]], ...] = (
 
 Row = dict[str, "Json"]
 """One input row: column name to JSON value."""
-
-
-def digest(value: Mapping[str, object]) -> str:
-    """A hash of plain values.
-
-    :param value: values that JSON can hold
-    """
-    text = json.dumps(value, sort_keys=True, default=str)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 _MAX_FIELD_DEPTH = 20

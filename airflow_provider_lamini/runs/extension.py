@@ -9,7 +9,7 @@ import msgspec
 
 from airflow_provider_lamini.rows.columns import column_of
 from airflow_provider_lamini.rows.errors import IncompleteOutputError, InputChangedError
-from airflow_provider_lamini.rows.keys import KEY_SIZE, row_keys
+from airflow_provider_lamini.rows.hashes import KEY_SIZE, row_keys
 from airflow_provider_lamini.rows.ledger.document import load
 from airflow_provider_lamini.rows.ledger.ledger import Ledger
 from airflow_provider_lamini.rows.output.reading import part_rows

@@ -16,7 +16,7 @@ from airflow_provider_lamini.rows.errors import (
     InputMissingError,
     InputRefusedError,
 )
-from airflow_provider_lamini.rows.keys import fingerprint, row_keys
+from airflow_provider_lamini.rows.hashes import digest, fingerprint, row_keys
 from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
 from airflow_provider_lamini.rows.run_files import LEDGER, keys_name
 from airflow_provider_lamini.rows.screening import screen
@@ -25,7 +25,6 @@ from airflow_provider_lamini.rows.sources.chunk_reader import ChunkReader
 from airflow_provider_lamini.rows.sources.validation import (
     needed_columns,
 )
-from airflow_provider_lamini.rows.values import digest
 from airflow_provider_lamini.wording import counted
 
 if TYPE_CHECKING:

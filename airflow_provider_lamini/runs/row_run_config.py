@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from airflow_provider_lamini.rows.hashes import digest
 from airflow_provider_lamini.rows.output.parts import USAGE_COLUMNS
-from airflow_provider_lamini.rows.values import digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -18,7 +18,7 @@ import tenacity
 
 from airflow_provider_lamini.exceptions import StorageError
 from airflow_provider_lamini.rows.errors import StoreRefusedError, UnreadableLedgerError
-from airflow_provider_lamini.rows.values import digest
+from airflow_provider_lamini.rows.hashes import digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

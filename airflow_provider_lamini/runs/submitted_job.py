@@ -17,7 +17,7 @@ from airflow_provider_lamini.api.errors import (
 from airflow_provider_lamini.exceptions import InvalidArgumentError, JobLostError, TaskKilledError
 from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.rows.errors import FolderBusyError, RowError
-from airflow_provider_lamini.rows.values import digest
+from airflow_provider_lamini.rows.hashes import digest
 from airflow_provider_lamini.runs.job_spec import Accept, Fail, OrphanSearch, Resume, SubmitAgain
 from airflow_provider_lamini.runs.outcome import Done, WaitFor
 from airflow_provider_lamini.runs.submission_record import (

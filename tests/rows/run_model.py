@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from airflow_provider_lamini.rows.keys import fingerprint, row_keys
+from airflow_provider_lamini.rows.hashes import fingerprint, row_keys
 from airflow_provider_lamini.rows.ledger.document import Header
 from airflow_provider_lamini.rows.ledger.ledger import Ledger
 from airflow_provider_lamini.rows.output.chunk_result import ChunkResult

@@ -17,7 +17,7 @@ from airflow_provider_lamini.rows.errors import (
     OutputError,
     UnreadableLedgerError,
 )
-from airflow_provider_lamini.rows.keys import fingerprint, row_keys
+from airflow_provider_lamini.rows.hashes import fingerprint, row_keys
 from airflow_provider_lamini.rows.ledger.document import Header
 from airflow_provider_lamini.rows.ledger.ledger import Ledger
 from airflow_provider_lamini.rows.output.manifest import write_manifest

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.faults
 SCRIPT = """
 import sys
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
-from airflow_provider_lamini.rows.keys import fingerprint, row_keys
+from airflow_provider_lamini.rows.hashes import fingerprint, row_keys
 from airflow_provider_lamini.rows.ledger.ledger import Ledger
 from airflow_provider_lamini.results import read_outputs
 from airflow_provider_lamini.rows.output.manifest import write_manifest

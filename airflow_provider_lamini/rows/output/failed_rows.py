@@ -18,7 +18,7 @@ import msgspec
 
 from airflow_provider_lamini.rows.errors import IncompleteOutputError, InputChangedError
 from airflow_provider_lamini.rows.failures import FailureReason
-from airflow_provider_lamini.rows.keys import KEY_SIZE, row_keys
+from airflow_provider_lamini.rows.hashes import KEY_SIZE, row_keys
 from airflow_provider_lamini.rows.ledger.document import load
 from airflow_provider_lamini.rows.output.manifest import read_manifest
 from airflow_provider_lamini.rows.output.parts import ERROR_COLUMNS

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from airflow_provider_lamini.rows.errors import IncompleteOutputError, TemporaryDiskError
-from airflow_provider_lamini.rows.keys import KEY_SIZE
+from airflow_provider_lamini.rows.hashes import KEY_SIZE
 from airflow_provider_lamini.rows.output.manifest import read_manifest
 from airflow_provider_lamini.rows.output.shards import run_folders
 from airflow_provider_lamini.rows.run_files import keys_name

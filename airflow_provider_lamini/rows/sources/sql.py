@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_lamini.compat import report_sql_lineage
 from airflow_provider_lamini.rows.errors import InputError, MissingExtraError
+from airflow_provider_lamini.rows.hashes import digest
 from airflow_provider_lamini.rows.sources.database_errors import connection_errors, query_errors
 from airflow_provider_lamini.rows.sources.jsonl import unusable_value
 from airflow_provider_lamini.rows.sources.read_once import ReadOnceInput, encode_rows
-from airflow_provider_lamini.rows.values import digest, split_usable
+from airflow_provider_lamini.rows.values import split_usable
 from airflow_provider_lamini.wording import no_connection
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from airflow_provider_lamini.platforms.lamini.api import classifier_projects, cl
 from airflow_provider_lamini.platforms.lamini.kinds import CLASSIFIER
 from airflow_provider_lamini.rows.bad_rows import failure_numbers, recorded_failures
 from airflow_provider_lamini.rows.counts import by_number
+from airflow_provider_lamini.rows.hashes import digest
 from airflow_provider_lamini.rows.output.groups import Chart
 from airflow_provider_lamini.rows.output.parts import PartWriter
-from airflow_provider_lamini.rows.values import digest
 from airflow_provider_lamini.runs.job_spec import JobSpec, OrphanSearch, Prepared, find_new_job
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from airflow_provider_lamini.corpus.pairs import REFUSE, Columns, dataset_file
 from airflow_provider_lamini.platforms.lamini.api import datasets
 from airflow_provider_lamini.rows.bad_rows import BadRowPolicy, failure_numbers, recorded_failures
 from airflow_provider_lamini.rows.errors import RowError
+from airflow_provider_lamini.rows.hashes import digest
 from airflow_provider_lamini.rows.sources.options import InputOptions
 from airflow_provider_lamini.rows.sources.source import open_source
-from airflow_provider_lamini.rows.values import digest
 from airflow_provider_lamini.runs.submission_record import (
     NoRecord,
     Submission,

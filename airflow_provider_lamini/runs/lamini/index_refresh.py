@@ -23,7 +23,7 @@ from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.platforms.lamini.api import memory_rag
 from airflow_provider_lamini.platforms.lamini.kinds import MEMORY_RAG
 from airflow_provider_lamini.rows.errors import OutputError
-from airflow_provider_lamini.rows.values import digest
+from airflow_provider_lamini.rows.hashes import digest
 from airflow_provider_lamini.runs.job_spec import JobSpec, Prepared, SubmitAgain
 from airflow_provider_lamini.runs.lamini.memory_rag import build_of, log_end_of_build
 from airflow_provider_lamini.runs.lamini.refresh_plan import REBUILT, ManifestRecord, Plan, plan_refresh

@@ -1,12 +1,13 @@
-"""Keys of rows, and the fingerprint of a chunk: hashes of what is sent. They are in files, so they never change."""
+"""Hashes of rows, chunks and settings. Files hold them, so they never change."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 KEY_SIZE = 16
 """Bytes of a row's key."""
@@ -32,3 +33,12 @@ def fingerprint(keys: bytes) -> str:
     :param keys: the keys of its rows, which are hashes of their prompts
     """
     return hashlib.sha1(keys, usedforsecurity=False).hexdigest()
+
+
+def digest(value: Mapping[str, object]) -> str:
+    """A hash of plain values.
+
+    :param value: values that JSON can hold
+    """
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
