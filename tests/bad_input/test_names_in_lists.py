@@ -127,7 +127,42 @@ def test_patterns_without_a_suffix_are_files_where_their_folder_exists(world, mo
 
 
 @pytest.mark.parametrize(
-    "text", ["/*", "/**", "/no-such-folder/*", "/tmp/* is full", "a/b*c", "*/tmp/*", "http://example.com/*"]
+    "text",
+    [
+        *(
+            "/*",
+            "/**",
+            "/help*",
+            "/help *",
+            "/tmp/* is full",
+            "/no-such-folder/* is empty",
+            "What is 2*3?",
+            "2*3",
+        ),
+        *(
+            "a/b*c",
+            "*/tmp/*",
+            "http://example.com/*",
+            "image/*",
+            "no-such-folder/*",
+            "//div/*",
+            "/search?q=*/x",
+        ),
+        *("/* a comment */", "/api/items[0]", "/ab*c/d"),
+    ],
 )
 def test_texts_that_only_resemble_patterns_are_sent(text):
     assert files_of_list([text, text]) is None
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize("pattern", ["/no-such-folder/in/*", "./no/such/**/*", "~/no-such-folder/day-*"])
+def test_a_pattern_in_a_folder_that_does_not_exist_is_no_text(world, operator, pattern):
+    for value in (pattern, [pattern], [pattern, pattern], [[pattern], [pattern]]):
+        with pytest.raises(
+            InvalidArgumentError, match=r"the folder .*/(in|such|no-such-folder) does not exist on this"
+        ):
+            run(world, operator, value)
+    with pytest.raises(InvalidArgumentError, match="1 of 2 items are files"):
+        run(world, operator, [pattern, "a text"])
+    assert sent(world) == []

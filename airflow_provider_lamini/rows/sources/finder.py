@@ -21,7 +21,7 @@ from airflow_provider_lamini.rows.formats import (
     UnknownFormatError,
 )
 from airflow_provider_lamini.rows.run_files import LEDGER, MANIFEST, SHARDS
-from airflow_provider_lamini.rows.sources.forms import KNOWN, SUFFIXES, is_manifest, suffix_of
+from airflow_provider_lamini.rows.sources.forms import AS_ROWS, KNOWN, SUFFIXES, is_manifest, suffix_of
 from airflow_provider_lamini.rows.sources.lake_tables import LakeTables
 from airflow_provider_lamini.rows.sources.textfile import UTF8_MARK, InputFile
 from airflow_provider_lamini.rows.storage.locate import locate
@@ -333,13 +333,20 @@ class FileFinder:
         if hidden:
             self._remark_hidden(hidden)
         if not found:
-            more = (
-                f"{len(hidden)} hidden files, whose names or folders begin with '.' or '_', do not count"
-                if hidden
-                else "check its path"
+            raise InputMissingError(
+                f"No file matches the input {place.shown}: {self._why_none(place, len(hidden))}."
             )
-            raise InputMissingError(f"No file matches the input {place.shown}: {more}.")
         return [_Found(place.store, found[path]) for path in sorted(self._without_run_files(found))]
+
+    @staticmethod
+    def _why_none(place: _Place, hidden: int) -> str:
+        """Why no file matches a pattern."""
+        if hidden:
+            return f"{hidden} hidden files, whose names or folders begin with '.' or '_', do not count"
+        folder = str(fixed_part(place.path))
+        if is_remote(place.uri) or place.store.is_folder(folder):
+            return "check its path"
+        return f"the folder {short_uri(folder)} does not exist on this machine. {AS_ROWS.rstrip('.')}"
 
     def _recognize_parts(self, files: list[_Found]) -> list[_Found]:
         """Mark those that are parts of an earlier run, as its manifest says: their failed rows are left out."""

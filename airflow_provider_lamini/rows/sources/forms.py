@@ -48,7 +48,10 @@ _MAYBE_OTHER = re.compile(rf"[^\s/]+\.(?:{_DATA})\Z", re.IGNORECASE)
 """The same without a folder, as a text may also be."""
 _FOLDER_PATTERN = re.compile(r"(?![A-Za-z][A-Za-z0-9+.\-]*:)[^\s*?\[{]+/\S*\*\S*")
 """A pattern without a scheme that begins with a folder, such as ``/data/day/*``."""
-_AS_ROWS = "To send texts that look like paths, pass rows: [{'prompt': ...}]."
+_ABSOLUTE_PATTERN = re.compile(r"(?:~/|\.{0,2}/)[^\s*?\[{/]+/\S*\*\S*")
+"""The same with a beginning that only paths have: no text, even if the folder does not exist."""
+AS_ROWS = "To send texts that look like paths, pass rows: [{'prompt': ...}]."
+"""What to do if an input is read as files, and texts are meant."""
 
 
 def suffix_of(path: str) -> tuple[str, str | None]:
@@ -126,7 +129,7 @@ def files_of_list(
         )
         raise InputError(
             f"The input is a list in which {sum(named)} of {len(items)} items are files, and others, such as item {first}, are "
-            f"not. Pass only files, or only rows. {_AS_ROWS}{or_rows}"
+            f"not. Pass only files, or only rows. {AS_ROWS}{or_rows}"
         )
     files = [path_text(item) for item in texts]
     if not all_files and not any(map(is_path_object, texts)):
@@ -181,7 +184,7 @@ def _is_file(item: object) -> bool:
     blank = any(map(str.isspace, item))
     if has_scheme:
         return known or (not blank and split_uri(item).scheme not in _WEB)
-    if not blank and (known or _OTHER_DATA.fullmatch(item)):
+    if not blank and (known or _OTHER_DATA.fullmatch(item) or _ABSOLUTE_PATTERN.fullmatch(item)):
         return True
     named = known or item.startswith(("/", "./", "../", "~/"))
     return named and (_exists(item) or _is_folder_pattern(item))
@@ -238,5 +241,5 @@ def _check_keys(files: Iterable[str]) -> None:
         raise InputError(
             f"The input is a list of {len(missing)} names of files or folders that do not exist on this machine. If they are "
             "keys of an object store, add the scheme and the bucket: [f's3://bucket/{key}' for key in keys]. "
-            + _AS_ROWS
+            + AS_ROWS
         )
