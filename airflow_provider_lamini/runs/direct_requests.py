@@ -248,7 +248,7 @@ class DirectRequests:
             if self._stopped:
                 raise _StoppedError
             if self._failing_since is None:
-                self._failing_since = began
+                self._failing_since = time.monotonic()  # the request may have been held back for long
             reached = isinstance(failure, UnavailableError) and failure.status is not None
             if reached and await self._others_are_answered(client, began):
                 failed += 1
