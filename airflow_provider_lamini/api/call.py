@@ -97,6 +97,8 @@ class Call(Generic[T_co]):
     :param timeout: seconds to wait for the response; ``None`` for the client's ``read_timeout``
     :param max_bytes: maximum size of a successful response; ``RESULTS`` for the client's ``max_result_mb``
     :param reader: makes what reads a large body as it arrives, with the same result as ``parse``
+    :param prompt_fields: fields of ``json`` with texts for a model, which count against a limit of tokens
+    :param tokens_used: reads from the body of a response how many tokens it took; returns ``None`` if it does not say
     :param of_refusal: takes the HTTP status and the text of an error response; returns the result that it stands for, or
         ``None`` if it is an error
     """
@@ -113,6 +115,8 @@ class Call(Generic[T_co]):
     timeout: float | None = None
     max_bytes: int | None = SMALL
     reader: Callable[[], BodyReader[T_co]] | None = None
+    prompt_fields: tuple[str, ...] = ()
+    tokens_used: Callable[[bytes], float | None] | None = None
     of_refusal: Callable[[int, str], T_co | None] | None = None
 
     def with_body(self) -> Call[tuple[bytes, T_co]]:

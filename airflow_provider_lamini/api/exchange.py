@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import ssl
-import threading
 import time
 from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
 
@@ -15,6 +14,7 @@ import httpx
 
 from airflow_provider_lamini.api import failures, redaction
 from airflow_provider_lamini.api.outage import OutageLog
+from airflow_provider_lamini.api.pacing import Pacer, estimate_tokens, token_budget
 from airflow_provider_lamini.api.request import PreparedCall, platform_headers, same_origin
 from airflow_provider_lamini.api.retry import Retries, parse_retry_after
 from airflow_provider_lamini.api.traffic import TRAFFIC
@@ -58,6 +58,9 @@ class Exchange:
         self._http = http
         self._clock = clock
         self._pacer = Pacer(settings.requests_per_second, clock)
+        self._tokens = None
+        if settings.tokens_per_minute is not None:
+            self._tokens = token_budget(settings.base_url, settings.key, settings.tokens_per_minute, clock)
         self._outage = OutageLog(log, clock)
 
     def send(self, call: Call[T]) -> Flow[T]:
@@ -68,7 +71,12 @@ class Exchange:
         :raises PlatformError: if it failed after all retries
         """
         prepared = self._prepare(call)
-        return (yield from self._with_retries(call, lambda number: self._request(call, prepared, number)))
+        estimate = self._estimate(call)
+        return (
+            yield from self._with_retries(
+                call, estimate, lambda number: self._request(call, prepared, number, estimate)
+            )
+        )
 
     def download(self, call: Call[T], to: BinaryIO, max_bytes: int) -> Flow[int]:
         """Send a call and write its response to a file, block by block.
@@ -81,7 +89,9 @@ class Exchange:
         """
         prepared, target = self._prepare(call), DownloadTarget(to, max_bytes)
         return (
-            yield from self._with_retries(call, lambda number: self._save(call, prepared, number, target))
+            yield from self._with_retries(
+                call, self._estimate(call), lambda number: self._save(call, prepared, number, target)
+            )
         )
 
     def _prepare(self, call: Call[T]) -> PreparedCall:
@@ -94,15 +104,23 @@ class Exchange:
             clock=self._clock,
         )
 
-    def _with_retries(self, call: Call[T], attempt: Callable[[int], Flow[R]]) -> Flow[R]:
-        first_started = started = self._clock()
+    def _estimate(self, call: Call[T]) -> float:
+        """The tokens that a call takes from the budget before it is sent; 0 without a budget."""
+        return 0.0 if self._tokens is None or not call.prompt_fields else estimate_tokens(call)
+
+    def _with_retries(self, call: Call[T], estimate: float, attempt: Callable[[int], Flow[R]]) -> Flow[R]:
+        first_started = self._clock()
         retries: Retries | None = None
         number = 1
         try:
             while True:
+                yield from self._hold_back(estimate)
+                started = self._clock()
                 try:
                     result = yield from attempt(number)
                 except failures.AttemptFailed as failed:
+                    if self._tokens is not None and failed.not_started:
+                        self._tokens.give_back(estimate)
                     # Created late: most calls succeed, and this would add a tenth to the cost of a poll.
                     retries = retries or Retries(self._settings, call.retry, self._clock)
                     pause = retries.pause_after(failed, started)
@@ -112,12 +130,34 @@ class Exchange:
                     self._outage.answered()
                     return result
                 yield Sleep(pause)
-                number, started = number + 1, self._clock()
+                number += 1
         except failures.AttemptFailed as failed:
             TRAFFIC.add(self._settings.platform, call.operation, failures=1)
             raise failed.as_error(call, number, self._clock() - first_started) from None
 
-    def _request(self, call: Call[T], prepared: PreparedCall, number: int) -> Flow[T]:
+    def _hold_back(self, estimate: float) -> Flow[None]:
+        """Wait until the connection's limits allow one more request."""
+        if self._tokens is not None and estimate:
+            wait = self._tokens.take(estimate)
+            try:
+                if wait:
+                    yield Sleep(wait)
+            except BaseException:  # the wait was cancelled
+                self._tokens.give_back(estimate)
+                raise
+        wait = self._pacer.seconds_to_wait()
+        if wait:
+            yield Sleep(wait)
+
+    def _settle(self, call: Call[T], transfer: Transfer, estimate: float) -> None:
+        """Charge what the platform counted instead of the estimate."""
+        if self._tokens is None or call.tokens_used is None or transfer.streamed:
+            return
+        used = call.tokens_used(transfer.body)
+        if used is not None:
+            self._tokens.give_back(estimate - used)
+
+    def _request(self, call: Call[T], prepared: PreparedCall, number: int, estimate: float) -> Flow[T]:
         try:
             transfer = yield from self._attempt(call, prepared, number, None)
         except failures.AttemptFailed as refused:
@@ -127,6 +167,7 @@ class Exchange:
             if found is None:
                 raise
             return found
+        self._settle(call, transfer, estimate)
         try:
             if transfer.streamed:
                 return cast("T", transfer.reader_result())
@@ -153,9 +194,6 @@ class Exchange:
         self, call: Call[T], prepared: PreparedCall, number: int, target: DownloadTarget | None
     ) -> Flow[Transfer]:
         """Send once, following redirects; return a successful response, else raise."""
-        wait = self._pacer.seconds_to_wait()
-        if wait:
-            yield Sleep(wait)
         started, transfer = self._clock(), None
         TRAFFIC.add(self._settings.platform, call.operation, requests=1)
         try:
@@ -243,27 +281,3 @@ class Exchange:
         for part in prepared.parts:
             line = redaction.redact_file(part, line)
         return line
-
-
-class Pacer:
-    """Spaces requests evenly. Several threads may use it.
-
-    :param per_second: maximum requests per second; ``None`` for no limit
-    :param clock: monotonic time in seconds
-    """
-
-    def __init__(self, per_second: float | None, clock: Callable[[], float]) -> None:
-        self._interval = 1.0 / per_second if per_second else 0.0
-        self._clock = clock
-        self._next = clock()
-        self._lock = threading.Lock()
-
-    def seconds_to_wait(self) -> float:
-        """Reserve the next free slot and return the seconds until then."""
-        if not self._interval:
-            return 0.0
-        with self._lock:
-            now = self._clock()
-            slot = max(now, self._next)
-            self._next = slot + self._interval
-        return slot - now

@@ -28,7 +28,7 @@ _ADVICE: dict[type[errors.PlatformError], str] = {
         "Check the connection's host, port and path prefix: something other than the platform may answer there."
     ),
     errors.InvalidRequestError: "Correct the argument.",
-    errors.RateLimitedError: "Set requests_per_second, send less at a time, or allow a longer retry_budget.",
+    errors.RateLimitedError: "Set requests_per_second or tokens_per_minute, send less at a time, or allow a longer retry_budget.",
     errors.PlatformTimeoutError: "Ask for less at a time, or allow a longer read_timeout or retry_budget.",
 }
 _REQUEST_ID_HEADERS = ("x-request-id", "request-id", "x-correlation-id")

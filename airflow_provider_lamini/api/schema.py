@@ -250,6 +250,38 @@ def decode_as(content: bytes, decoder: msgspec.json.Decoder[T]) -> T:
         raise ValueError("the JSON is nested too deeply") from None
 
 
+class _Usage(msgspec.Struct):
+    total_tokens: float | None = None
+    prompt_tokens: float | None = None
+    completion_tokens: float | None = None
+
+
+class _Counted(msgspec.Struct):
+    usage: _Usage | None = None
+
+
+_COUNTED = msgspec.json.Decoder(_Counted)
+
+_MAX_TOKENS = 10_000_000
+"""More than any model reads and writes for one request."""
+
+
+def used_tokens(content: bytes) -> float | None:
+    """Read the tokens of prompt and output from a response with OpenAI's ``usage``.
+
+    :param content: the response's body
+    :returns: the tokens; ``None`` if the platform does not count them, or the number is absurd
+    """
+    try:
+        usage = decode_as(content, _COUNTED).usage
+    except ValueError:
+        return None
+    if usage is None:
+        return None
+    used = usage.total_tokens or (usage.prompt_tokens or 0) + (usage.completion_tokens or 0)
+    return used if 0 < used <= _MAX_TOKENS else None
+
+
 def is_json(content: bytes) -> bool:
     """Whether JSON can be decoded as it is."""
     try:

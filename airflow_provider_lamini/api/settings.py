@@ -39,6 +39,8 @@ class ClientSettings:
     :param headers: additional headers, sent to the platform only
     :param max_connections: maximum number of open connections
     :param requests_per_second: maximum requests per second, including retries; ``None`` for no limit
+    :param tokens_per_minute: maximum tokens per minute: those of prompts by estimate, of answers if the platform counts them;
+        ``None`` for no limit
     :param retry_budget: maximum seconds that one call spends on transient failures
     :param model_loading_budget: maximum seconds that one call waits for a model that is being loaded
     :param max_result_mb: maximum size of a response with results of rows, in MB
@@ -59,6 +61,7 @@ class ClientSettings:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     max_connections: int = 20
     requests_per_second: float | None = None
+    tokens_per_minute: float | None = None
     retry_budget: float = 300.0
     model_loading_budget: float = 1800.0
     max_result_mb: float = 1000.0
@@ -80,8 +83,8 @@ class ClientSettings:
             _check_number(name, getattr(self, name), positive=True)
         for name in ("retry_budget", "model_loading_budget"):
             _check_number(name, getattr(self, name), positive=False)
-        if self.requests_per_second is not None:
-            _check_number("requests_per_second", self.requests_per_second, positive=True)
+        for name in ("requests_per_second", "tokens_per_minute"):
+            _check_limit(name, getattr(self, name))
         connections: object = self.max_connections
         if not isinstance(connections, int) or isinstance(connections, bool) or connections < 1:
             raise ValueError(f"max_connections must be a whole number of at least 1, not {connections!r}")
@@ -162,6 +165,11 @@ def _check_number(name: str, value: object, *, positive: bool) -> None:
     if not known or not math.isfinite(value) or value < 0 or (positive and value == 0):  # type: ignore[arg-type,operator]
         minimum = "above 0" if positive else "of at least 0"
         raise ValueError(f"{name} must be a number {minimum}, not {value!r}")
+
+
+def _check_limit(name: str, value: object) -> None:
+    if value is not None:
+        _check_number(name, value, positive=True)
 
 
 def _check_proxy(proxy: object) -> None:

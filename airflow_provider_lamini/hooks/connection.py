@@ -271,6 +271,7 @@ def _settings(conn: Connection, extras: _Extras, platform: Platform) -> ClientSe
             headers=_headers(extras.mapping("headers")),
             max_connections=extras.integer("max_connections", defaults.max_connections),
             requests_per_second=extras.optional_number("requests_per_second"),
+            tokens_per_minute=extras.optional_number("tokens_per_minute"),
             retry_budget=extras.number("retry_budget", defaults.retry_budget),
             model_loading_budget=extras.number("model_loading_budget", defaults.model_loading_budget),
             max_result_mb=extras.number("max_result_mb", defaults.max_result_mb),

@@ -220,6 +220,13 @@ def common_fields(platform: str) -> tuple[ConnectionField, ...]:
             minimum=0.001,
         ),
         ConnectionField(
+            name="tokens_per_minute",
+            kind=FieldKind.NUMBER,
+            title="Tokens per minute",
+            help="Maximum number of tokens that one process sends per minute, by estimate. Default: no limit.",
+            minimum=1,
+        ),
+        ConnectionField(
             name="retry_budget",
             kind=FieldKind.NUMBER,
             title="Retry budget",

@@ -73,7 +73,7 @@ def test_requests_that_fail_now_and_then_are_at_most_a_warning_a_minute(driver, 
     warnings = [text for level, text in lines() if level == "WARNING"]
     assert 1 <= len(warnings) <= 1 + (fake_time.now - 1000) / 60
     assert warnings[0].startswith(
-        "Requests fail and are retried: the platform answers 429. Set requests_per_second, send less at a time"
+        "Requests fail and are retried: the platform answers 429. Set requests_per_second or tokens_per_minute"
     )
     assert len(lines()) <= 2 * len(warnings)
 

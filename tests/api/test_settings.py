@@ -47,6 +47,7 @@ def test_a_path_prefix_is_kept_and_a_trailing_slash_is_removed():
         ("retry_budget", -1, "retry_budget must be a number of at least 0"),
         ("model_loading_budget", True, "model_loading_budget"),
         ("requests_per_second", 0, "requests_per_second"),
+        ("tokens_per_minute", 0, "tokens_per_minute"),
         ("max_connections", 0, "max_connections"),
         ("max_connections", 2.5, "max_connections"),
         ("verify", "", "verify"),

@@ -47,6 +47,17 @@ NESTED = {
 }
 """Fields that are objects whose fields the structure names."""
 
+COUNT_TOKENS = {
+    "lamini": {"inf_chat_completions_post"},
+    "emissary": {
+        "getCompletionsFromDeployment",
+        "getChatCompletions",
+        "getClassificationFromDeployment",
+    },
+}
+TEXTS = {"prompt", "messages", "input", "target", "eval_data"}
+"""Fields with texts that a model reads."""
+
 
 def test_there_is_a_call_for_every_operation(contract):
     assert {call.operation for call in contract.calls} == set(contract.operations)
@@ -105,3 +116,16 @@ def test_calls_that_start_work_are_never_retried_blindly(contract):
     assert starts == STARTS_WORK[contract.platform]
     for call in contract.calls:
         assert call.retry is Retry.SAFE or contract.operations[call.operation][0] == "POST"
+
+
+def test_each_call_with_texts_for_a_model_says_where_they_are(contract):
+    """A limit of tokens counts them, and nothing else."""
+    for call in contract.calls:
+        _, body = contract.body_as_sent(call)
+        texts = TEXTS & set(body) if isinstance(body, dict) else set()
+        assert set(call.prompt_fields) == texts, call.operation
+
+
+def test_a_call_whose_response_counts_tokens_reads_them(contract):
+    counting = {call.operation for call in contract.calls if call.tokens_used is not None}
+    assert counting == COUNT_TOKENS[contract.platform]

@@ -163,6 +163,7 @@ def test_extras_become_settings():
                 "headers": {"X-Team": "data", "X-Number": 7},
                 "max_connections": 5,
                 "requests_per_second": 0.5,
+                "tokens_per_minute": 90000,
                 "retry_budget": 0,
                 "model_loading_budget": 60,
             }
@@ -174,6 +175,7 @@ def test_extras_become_settings():
     assert settings.proxy == "http://proxy.example.com:3128"
     assert settings.headers == {"X-Team": "data", "X-Number": "7"}
     assert (settings.max_connections, settings.requests_per_second) == (5, 0.5)
+    assert settings.tokens_per_minute == 90_000.0
     assert (settings.retry_budget, settings.model_loading_budget) == (0.0, 60.0)
 
 
@@ -184,6 +186,7 @@ def test_extras_as_text_have_the_same_meaning():
         "headers": {"X-Team": "data"},
         "max_connections": 5,
         "requests_per_second": 0.5,
+        "tokens_per_minute": 90000,
     }
     as_text = {
         "extra__lamini__connect_timeout": " 3 ",
@@ -191,6 +194,7 @@ def test_extras_as_text_have_the_same_meaning():
         "headers": '{"X-Team": "data"}',
         "max_connections": "5",
         "requests_per_second": "0.5",
+        "tokens_per_minute": "90000",
     }
     assert settings_from(connection(extra=as_json)) == settings_from(connection(extra=as_text))
 
@@ -229,6 +233,7 @@ def test_a_plain_name_takes_precedence_over_the_prefixed_one_of_older_forms():
         ({"max_connections": 2.5}, "max_connections must be a whole number, not 2.5"),
         ({"max_connections": 0}, "max_connections must be a whole number of at least 1"),
         ({"requests_per_second": 0}, "requests_per_second must be a number above 0"),
+        ({"tokens_per_minute": "1 million"}, "tokens_per_minute must be a number, not '1 million'"),
         ({"web_url": "app.example.com"}, "web_url must begin with http:// or https://"),
     ],
 )

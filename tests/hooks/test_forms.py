@@ -134,6 +134,7 @@ def test_submitted_values_of_the_form_of_airflow_2_become_settings(form, name):
         headers='{"X-Team": "data"}',
         max_connections="7",
         requests_per_second=".5",
+        tokens_per_minute="90000",
     )
     assert filled.validate(), filled.errors
     extra = {name: value for name, value in filled.data.items() if value != ""}
@@ -151,6 +152,7 @@ def test_submitted_values_of_the_form_of_airflow_2_become_settings(form, name):
     assert settings.verify is False
     assert settings.headers == {"X-Team": "data"}
     assert (settings.max_connections, settings.requests_per_second) == (7, 0.5)
+    assert settings.tokens_per_minute == 90_000.0
 
 
 @by_methods

@@ -214,6 +214,8 @@ def complete(
         path="/v1/completions",
         json=schema.body(CompletionRequest, arguments),
         parse=schema.parser(CompletionObject),
+        prompt_fields=("prompt",),
+        tokens_used=schema.used_tokens,
         retry=Retry.SAFE,
         max_bytes=RESULTS,
     )
@@ -253,6 +255,8 @@ def chat(
         path="/v1/chat/completions",
         json=schema.body(ChatRequest, arguments),
         parse=schema.parser(ChatCompletionObject),
+        prompt_fields=("messages",),
+        tokens_used=schema.used_tokens,
         retry=Retry.SAFE,
         max_bytes=RESULTS,
     )
@@ -292,6 +296,7 @@ def compare(
         path="/v1/embeddings",
         json=schema.body(EmbeddingRequest, arguments),
         parse=schema.parser(EmbeddingComparison),
+        prompt_fields=("input", "target"),
         retry=Retry.SAFE,
         max_bytes=RESULTS,
     )
@@ -318,6 +323,8 @@ def classify(
         path="/v1/classification",
         json=schema.body(ClassificationRequest, arguments),
         parse=schema.parser(Classification),
+        prompt_fields=("input",),
+        tokens_used=schema.used_tokens,
         retry=Retry.SAFE,
         max_bytes=RESULTS,
     )

@@ -147,6 +147,7 @@ def start_completions(
         path="/v1/batch_completions",
         json={**schema.body(BatchCompletionsRequest, {**arguments, "prompt": [""]}), "prompt": prompts},
         parse=lambda content: schema.parser(Started)(content).id,
+        prompt_fields=("prompt",),
         retry=Retry.ONLY_IF_NOT_STARTED,
     )
 
@@ -184,6 +185,7 @@ def start_embeddings(*, prompt: str | Sequence[str], model_name: str | None = No
         path="/v1/batch_embeddings",
         json=schema.prompts_body(BatchEmbeddingsRequest, prompt, {"model_name": model_name}),
         parse=lambda content: schema.parser(Started)(content).id,
+        prompt_fields=("prompt",),
         retry=Retry.ONLY_IF_NOT_STARTED,
     )
 

@@ -152,6 +152,8 @@ def complete(
         path="/inf/chat/completions",
         json=schema.body(ChatRequest, arguments),
         parse=_parse_response,
+        prompt_fields=("messages",),
+        tokens_used=schema.used_tokens,
         retry=Retry.SAFE,
         max_bytes=RESULTS,
     )

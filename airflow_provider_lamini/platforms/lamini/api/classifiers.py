@@ -274,6 +274,7 @@ def predict_v1(*, model_id: str, prompt: str | Sequence[str]) -> Call[list[str]]
         path=f"/v1/classifier/{schema.path_segment(model_id, 'model_id')}/prediction",
         json=body,
         parse=lambda content: _read_predictions(content, expected),
+        prompt_fields=("prompt",),
         retry=Retry.SAFE,
         max_bytes=RESULTS,
     )
@@ -289,6 +290,7 @@ def _classified(
         path=path,
         json=body,
         parse=lambda content: _read_classes(content, expected),
+        prompt_fields=("prompt",),
         retry=Retry.SAFE,
         max_bytes=RESULTS,
     )

@@ -106,6 +106,7 @@ def complete(
         path="/v2/completions",
         json=body,
         parse=lambda content: read_completions(content, expected),
+        prompt_fields=("prompt",),
         retry=Retry.SAFE,
         max_bytes=RESULTS,
     )
@@ -151,6 +152,7 @@ def complete_v1(
         path="/v1/completions",
         json=body,
         parse=lambda content: _read_v1(content, expected, typed=typed),
+        prompt_fields=("prompt",),
         retry=Retry.SAFE,
         max_bytes=RESULTS,
     )
@@ -184,6 +186,7 @@ def start_streaming(
         path="/v3/streaming_completions",
         json=schema.body(StreamingCompletionsRequest, arguments),
         parse=lambda content: schema.parser(Started)(content).id,
+        prompt_fields=("prompt",),
         retry=Retry.ONLY_IF_NOT_STARTED,
     )
 

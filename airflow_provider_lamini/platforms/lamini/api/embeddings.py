@@ -55,6 +55,7 @@ def embed(
         path="/v1/embedding",
         json=body,
         parse=lambda content: _read_expected(content, expected),
+        prompt_fields=("prompt",),
         retry=Retry.SAFE,
         max_bytes=RESULTS,
     )

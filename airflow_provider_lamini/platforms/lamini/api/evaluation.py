@@ -89,6 +89,7 @@ def run(
         path="/v1/eval/run",
         json=schema.body(EvalRunRequest, {**(extra or {}), **arguments}),
         parse=schema.parser(Evaluation),
+        prompt_fields=("eval_data",),
         retry=Retry.ONLY_IF_NOT_STARTED,
         max_bytes=RESULTS,
     )

@@ -154,6 +154,7 @@ def complete(
         path="/alpha/memory-rag/completions",
         json=body,
         parse=lambda content: read_completions(content, expected),
+        prompt_fields=("prompt",),
         retry=Retry.SAFE,
         max_bytes=RESULTS,
     )
@@ -171,6 +172,7 @@ def add_index(*, prompt: str, job_id: str | int) -> Call[job_responses.StartedJo
         path="/alpha/memory-rag/add-index",
         json=schema.body(MemoryRagAddIndexRequest, {"prompt": prompt, "job_id": job_id}),
         parse=schema.parser(job_responses.StartedJob),
+        prompt_fields=("prompt",),
         retry=Retry.ONLY_IF_NOT_STARTED,
     )
 
