@@ -141,6 +141,8 @@ def _plain(value: object) -> object:
     library = type(value).__module__.partition(".")[0]
     if library == "numpy":
         return _plain_array(value)
+    if library == "pandas" and type(value).__name__ == "Period":
+        return str(value)  # such as 2024-01
     names = _CONVERSIONS if library in ("pandas", "polars", "pyarrow") else ()
     convert = next((getattr(value, name) for name in names if hasattr(value, name)), None)
     return value if convert is None else convert()

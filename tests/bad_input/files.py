@@ -141,10 +141,25 @@ BROKEN: dict[str, tuple[str, Build, str]] = {
         lambda columns: b"[" + _object(columns, b'"a"') + b"] 7",
         "line 1",
     ),
-    "an object over several lines": (
+    "an object over several lines without an end": (
         "r.json",
-        lambda columns: json.dumps(dict.fromkeys(columns, "a"), indent=1).encode(),
-        "line 1",
+        lambda columns: json.dumps(dict.fromkeys(columns, "a"), indent=1).encode()[:-1],
+        "no end",
+    ),
+    "a bad object over several lines": (
+        "r.json",
+        lambda columns: b"{\n" + _object(columns, b'"a"')[1:] + b"\n{\n'" + SECRET_BYTES + b"': 1}\n",
+        "line 4",
+    ),
+    "columns of a table in an object": (
+        "r.json",
+        lambda columns: json.dumps({name: {"0": "a", "1": SECRET} for name in columns}).encode(),
+        "orient='records'",
+    ),
+    "columns of a table in an object over several lines": (
+        "r.json",
+        lambda columns: json.dumps({name: {"0": "a"} for name in columns}, indent=2).encode(),
+        "orient='records'",
     ),
     "text after the object": ("r.jsonl", lambda columns: _object(columns, b'"a"') + SECRET_BYTES, "line 1"),
     "two objects in a line": ("r.jsonl", lambda columns: _object(columns, b'"a"') * 2, "line 1"),

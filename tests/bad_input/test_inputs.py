@@ -116,6 +116,13 @@ EXPECTED = {"pages": "abc"} | dict.fromkeys(
 FILES = {
     "two files": {"1.jsonl": lambda c: lines(c, "a"), "2.csv": lambda c: table(c, 1).replace(b"spam", b"b")},
     "an array": {"r.json": lambda c: array(c, "a", "b")},
+    "objects that span lines": {
+        "1.json": lambda c: json.dumps(row(c, "a"), indent=2).encode(),
+        "2.json": lambda c: json.dumps(row(c, "b"), indent="\t").encode() + b"\n",
+    },
+    "objects that span lines in one file": {
+        "r.json": lambda c: b"".join(json.dumps(row(c, text), indent=2).encode() + b"\r\n" for text in "ab")
+    },
     "bzip2": {"r.jsonl.bz2": lambda c: bz2.compress(lines(c, "a")) + bz2.compress(lines(c, "b"))},
     "xz": {"r.jsonl.xz": lambda c: lzma.compress(lines(c, "a", "b"))},
     "zstd": {"r.jsonl.zst": lambda c: zstandard.compress(lines(c, "a")) + zstandard.compress(lines(c, "b"))},

@@ -29,6 +29,11 @@ FORMS = {
         "r.json",
         KEEP,
     ),
+    "objects that span lines, a bad one": (
+        {"r.json": b"".join(json.dumps(row, indent=1).encode() for row in [ROWS[0], {"id": 1}, *ROWS[2:]])},
+        "r.json",
+        KEEP,
+    ),
     "UTF-16 and a file without rows": (
         {"1.jsonl": b"", "2.jsonl": lines({"id": "ż", "text": "ó"}, *ROWS, encoding="utf-16")},
         "*.jsonl",

@@ -51,6 +51,51 @@ def test_line_ends_blank_lines_and_a_byte_order_mark_are_accepted(file, content,
     assert places_of(path) == [f"a.jsonl, line {number}" for number in lines]
 
 
+@pytest.mark.parametrize("between", ["", "\n", "\r\n\r\n", " "])
+def test_objects_may_span_lines_if_the_first_one_does(file, between):
+    rows = [{"a": 1, "b": {"c": [{}, "x\u2028{"]}}, {"a": 2}, {"a": 3}]
+    path = file(
+        "a.json", "\ufeff" + between.join(json.dumps(row, indent=2, ensure_ascii=False) for row in rows)
+    )
+    assert rows_of(path) == rows
+    source = open_source(path)
+    for number, found in enumerate(source.read(), 1):
+        assert [each.row for each in source.read(found.after)] == rows[number:]
+    assert source.notes() == "read as objects that span lines (a.json)"
+
+
+def test_the_place_of_an_object_is_the_line_of_its_end(file):
+    assert places_of(file("a.json", '\n{\n"a": 1\n}\n{"a": 2}\n{\n}')) == [
+        f"a.json, line {line}" for line in (3, 4, 6)
+    ]
+
+
+TABLE = {"prompt": {"0": "a", "1": "b"}, "id": {"0": 1, "1": 2}}
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_the_columns_of_a_table_are_no_row(file, indent):
+    path = file("a.json", json.dumps(TABLE, indent=indent))
+    for columns in (None, ["prompt"]):
+        with pytest.raises(InputError, match=r"columns of a table, .* orient='records' and lines=True"):
+            rows_of(path, columns=columns)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": {"0": "a", "2": "b"}},
+        {"prompt": {}},
+        {"prompt": {"0": "a"}, "id": 1},
+        {"prompt": ["a"]},
+        {},
+    ],
+)
+def test_an_object_that_is_no_table_is_a_row(file, row):
+    assert rows_of(file("a.json", json.dumps(row))) == [row]
+    assert rows_of(file("b.json", json.dumps(TABLE) + "\n" + json.dumps(row))) == [TABLE, row]
+
+
 def test_an_empty_file_has_no_rows(file):
     assert rows_of(file("a.jsonl", "")) == []
     assert rows_of(file("b.jsonl", "\n\r\n  \n")) == []

@@ -63,6 +63,8 @@ CONVERTED = [
     (dt.timedelta(0), "PT0S"),
     (dt.timedelta(minutes=-90), "-PT1H30M"),
     (dt.timedelta(weeks=2), "P14D"),
+    (pd.Period("2026-01", "M"), "2026-01"),
+    (pd.Period("2026-01-05", "D"), "2026-01-05"),
     (pd.Timedelta(1), "PT0.000000001S"),
     (pd.Timedelta(hours=-22), "-PT22H"),
     (np.timedelta64(36, "h"), "P1DT12H"),
@@ -81,7 +83,6 @@ MISSING = [
 ]
 REFUSED = {
     "timedelta64": np.timedelta64(1, "M"),
-    "Period": pd.Period("2026-01"),
     "Interval": pd.Interval(0, 1),
     "bytes": b"secret",
     "memoryview": memoryview(b"secret"),

@@ -1,4 +1,4 @@
-"""Reads JSON Lines: one object, or one text, per line. One array of all rows is read as well.
+"""Reads JSON Lines: one object, or one text, per line. One array of all rows, and objects that span lines, are read as well.
 
 If a key occurs twice in an object, the last value counts, as usual in JSON parsers.
 """
@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import re
 from functools import lru_cache, partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 import msgspec
 
-from airflow_provider_lamini.rows.errors import BadRowError, short_name
-from airflow_provider_lamini.rows.sources import json_array
+from airflow_provider_lamini.rows.errors import BadRowError, InputError, short_name
+from airflow_provider_lamini.rows.sources import json_layouts
 from airflow_provider_lamini.rows.sources.batch import Batch, Cursor, TextBatch, bad_row
 from airflow_provider_lamini.rows.sources.projection import field_values
 from airflow_provider_lamini.rows.sources.records import PROMPT
@@ -149,17 +150,49 @@ def read_batches(
     :param keep_bad: keep lines that are not rows (`Batch.bad`) instead of raising an error
     :param wanted: the columns and fields of columns that are needed, of which ``columns`` has the columns; ``None`` for all
     :raises BadRowError: for the first line that is not a row
-    :raises InputError: if the file is not valid text
+    :raises InputError: if the file is not valid text, or has the columns of a table and not its rows
     """
+    batches = _read_batches(file, start, columns, required, keep_bad=keep_bad, wanted=wanted)
+    first = next(batches, None)
+    if first is None:
+        return
+    if not start.offset and len(first) == 1 and _has_numbered_values(first.rows[0]):
+        second = next(filter(len, batches), None)
+        if second is None:
+            raise InputError(
+                f"{file.name} has one object with the columns of a table, as to_json() of pandas writes it. Write its rows, "
+                "with orient='records' and lines=True."
+            )
+        batches = chain([second], batches)
+    yield first
+    yield from batches
+
+
+def _has_numbered_values(row: Row) -> bool:
+    """Whether each value of a row is an object with the keys 0, 1, ..., as pandas writes the columns of a table."""
+    return bool(row) and all(
+        isinstance(value, dict) and value and list(value) == list(map(str, range(len(value))))
+        for value in row.values()
+    )
+
+
+def _read_batches(
+    file: InputFile,
+    start: Cursor,
+    columns: Collection[str] | None,
+    required: Collection[str],
+    *,
+    keep_bad: bool,
+    wanted: Collection[str] | None,
+) -> Iterator[Batch]:
     names = None if columns is None else tuple(columns)
     decoder, slow = _decoder(names, tuple(required)), _LineDecoder(names, wanted)
     checked = columns is not None and bool(required)
     with file.open_text() as stream:
-        if json_array.is_array(stream):
-            file.remark("read as one JSON array")
-            yield from json_array.read_batches(
-                stream, file.name, start, partial(_read_line, slow), keep_bad=keep_bad
-            )
+        if layout := json_layouts.layout_of(stream):
+            file.remark(layout.remark)
+            decode = partial(_read_line, slow)
+            yield from json_layouts.read_batches(stream, layout, file.name, start, decode, keep_bad=keep_bad)
             return
         reader = LineReader(file, stream, start.offset, start.line, drop_long=keep_bad)
         row = start.row

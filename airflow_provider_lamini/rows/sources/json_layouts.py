@@ -1,11 +1,11 @@
-"""Reads one JSON array of all rows, element by element, so that memory does not depend on its length."""
+"""Reads one JSON array of all rows, or objects that span lines, one by one, so that memory does not depend on their number."""
 
 from __future__ import annotations
 
 import codecs
 import json
 import re
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from airflow_provider_lamini.rows.errors import BadRowError, InputError
 from airflow_provider_lamini.rows.sources.batch import MAX_LINE, Batch, Cursor, TextBatch, bad_row
@@ -21,37 +21,71 @@ _BLOCK = 64 * 1024
 _HEAD = 1024
 _BATCH_SIZE = 1024
 _BLANKS = re.compile(r"[ \t\r\n]*")
+_BRACE_ALONE = re.compile(rb"\{[ \t\r]*\n[ \t\r\n]*[\"}]")
 _VALUE = json.JSONDecoder(parse_int=len, parse_float=len, parse_constant=len)
 """Finds the end of an element. Its numbers do not count: Python refuses to convert very long ones."""
 
 
-def is_array(stream: BinaryIO) -> bool:
-    """Whether a file of JSON is one array: its first character is ``[``, which no line of JSON Lines begins with.
+class Layout(NamedTuple):
+    """How the rows of a file are written that has not one of them per line.
+
+    :param remark: what the layout is, for the log
+    :param open: what stands before the first row
+    :param between: what stands between two rows
+    :param end: what stands behind the last row
+    :param incomplete: what is missing if the file is cut off
+    """
+
+    remark: str
+    open: str
+    between: str
+    end: str
+    incomplete: str
+
+
+_ARRAY = Layout("read as one JSON array", "[", ",", "]", "its array of rows has no end")
+_OBJECTS = Layout("read as objects that span lines", "", "", "", "its last object has no end")
+
+
+def layout_of(stream: BinaryIO) -> Layout | None:
+    """The layout of a file of JSON; ``None`` for JSON Lines.
+
+    A line of JSON Lines never begins with ``[``, and is never a ``{`` alone before a key, as pretty-printed objects begin.
 
     :param stream: the file at its beginning, where it is again afterwards
     """
     head = stream.read(_HEAD)
     stream.seek(0)
-    return head.removeprefix(UTF8_MARK).lstrip(b" \t\r\n").startswith(b"[")
+    text = head.removeprefix(UTF8_MARK).lstrip(b" \t\r\n")
+    if text.startswith(b"["):
+        return _ARRAY
+    return _OBJECTS if _BRACE_ALONE.match(text) else None
 
 
 def read_batches(
-    stream: BinaryIO, name: str, start: Cursor, decode: Callable[[bytes, str], Row], *, keep_bad: bool
+    stream: BinaryIO,
+    layout: Layout,
+    name: str,
+    start: Cursor,
+    decode: Callable[[bytes, str], Row],
+    *,
+    keep_bad: bool,
 ) -> Iterator[Batch]:
-    """Read the elements of an array from a position.
+    """Read the rows from a position.
 
     :param stream: the file
+    :param layout: its layout
     :param name: its name in messages
     :param start: the position in this file
     :param decode: makes a row of an element; its second argument is the location for messages
     :param keep_bad: keep elements that are not rows (`Batch.bad`) instead of raising an error
     :raises BadRowError: for the first element that is not a row
-    :raises InputError: if the array has no end
+    :raises InputError: if the array, or the last object, has no end
     """
-    window = _Window(stream, name, start)
+    window = _Window(stream, name, start, layout.incomplete)
     is_first = not start.offset
     if is_first:
-        window.skip("[")
+        window.skip(layout.open)
     position = start  # before the bracket, so that reading the first rows again finds it
     done = False
     while not done:
@@ -60,11 +94,11 @@ def read_batches(
         lines: list[int] = []
         bad: dict[int, RowFailure] = {}
         while len(rows) < _BATCH_SIZE:
-            if window.peek() == "]":
+            if window.peek() == layout.end:
                 done = True
                 break
             if not is_first:
-                window.skip(",")
+                window.skip(layout.between)
             is_first = False
             text, line = window.element()
             try:
@@ -79,7 +113,7 @@ def read_batches(
         if rows:
             yield TextBatch(rows, position, name=name, ends=ends, lines=lines, bad=bad)
         position = Cursor(position.row + len(rows), start.file, window.offset, window.line)
-    window.skip("]")
+    window.skip(layout.end)
     if window.peek():
         raise BadRowError(f"{name}, line {window.line + 1}: something follows the array of all rows.")
 
@@ -90,14 +124,16 @@ class _Window:
     :param stream: the file
     :param name: its name in messages
     :param start: the position to start at
+    :param incomplete: what is missing if the file is cut off
 
     :ivar offset: bytes of the file before the current position
     :ivar line: lines of the file before it
     """
 
-    def __init__(self, stream: BinaryIO, name: str, start: Cursor) -> None:
+    def __init__(self, stream: BinaryIO, name: str, start: Cursor, incomplete: str) -> None:
         self._stream = stream
         self._name = name
+        self._incomplete = incomplete
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._text = ""
         self._at = 0
@@ -122,10 +158,12 @@ class _Window:
             self._fill(_BLOCK)
 
     def skip(self, character: str) -> None:
-        """Skip a character that must come next."""
+        """Skip a character that must come next; nothing if it is empty."""
+        if not character:
+            return
         found = self.peek()
         if not found:
-            raise InputError(f"{self._name} is incomplete: its array of rows has no end.")
+            raise InputError(f"{self._name} is incomplete: {self._incomplete}.")
         if found != character:
             raise BadRowError(
                 f"{self._name}, line {self.line + 1}: not a valid JSON array; {character!r} is missing."
@@ -159,7 +197,7 @@ class _Window:
         if not self._ended:
             return
         if error.pos >= len(self._text.rstrip()) or "Unterminated" in error.msg:
-            raise InputError(f"{self._name} is incomplete: its array of rows has no end.")
+            raise InputError(f"{self._name} is incomplete: {self._incomplete}.")
         raise BadRowError(f"{place}: not valid JSON ({error.msg}).")
 
     def _fill(self, size: int) -> None:
