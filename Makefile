@@ -83,7 +83,7 @@ test-2.11: $(READY_2_11)  ## run the tests that depend on the Airflow version on
 	@.venv-2.11/bin/python -m pytest -m "not any_airflow and not stack and not models and not torch" $(PARALLEL) $(DURATIONS) $(VERSIONED)
 
 # One warning is of the pre-release's own code.
-test-3.4: $(READY_3_4)  ## run them on the pre-release of Airflow 3.4, with every operator in a task-group loop
+test-3.4: $(READY_3_4)  ## run them on the pre-release of Airflow 3.4, with every operator and decorator in a task-group loop
 	@.venv-3.4/bin/python -m pytest -m "$(PLAIN) and not any_airflow" $(PARALLEL) $(DURATIONS) $(VERSIONED)
 	@.venv-3.4/bin/python -m pytest -W "ignore:The Result.tuples" tests/operators/test_loops.py
 

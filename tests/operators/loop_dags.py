@@ -1,4 +1,7 @@
-"""Loops over every operator. ``test_loops.py`` copies this file into Airflow's Dags folder; ``LOOP_FOLDER`` is for its files."""
+"""Loops over every operator and every TaskFlow decorator.
+
+``test_loops.py`` copies this file into Airflow's Dags folder; ``LOOP_FOLDER`` is for its files.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import DAG, BaseOperator, task_group
 
+from airflow_provider_lamini.decorators import task
 from airflow_provider_lamini.operators.batch_inference import LaminiBatchInferenceOperator
 from airflow_provider_lamini.operators.results_to_table import ResultsToTableOperator
 from tests.bad_input.world import VALID_ARGUMENTS, World, operator_classes
@@ -28,6 +32,14 @@ OF_ITERATION: dict[str, dict[str, object]] = {
     "EmissaryDeleteOperator": {"job_id": f"ms-1/dp-none-{ITERATION}"},
 }
 """Each iteration names and makes its own things, and may not delete what other operators use."""
+DECORATORS = {
+    "lamini_batch_inference": "BatchInferenceOperator",
+    "lamini_classify": "ClassifyOperator",
+    "lamini_embed": "EmbeddingOperator",
+    "lamini_completion": "CompletionOperator",
+    "emissary_batch_inference": "EmissaryBatchInferenceOperator",
+}
+"""The TaskFlow decorators, each with its operator."""
 
 
 class Last(BaseOperator):
@@ -67,7 +79,37 @@ def load_of_a_body(family: str) -> list[BaseOperator]:
     ]
 
 
-for family in ("lamini", "emissary", "table"):
+def decorated_of_a_body(family: str) -> list[BaseOperator]:
+    """One task for each decorator, whose function gives the texts; each iteration has its own output folder."""
+    del family
+    made = []
+    for name, operator in DECORATORS.items():
+        given = {
+            key: each for key, each in VALID_ARGUMENTS[operator].items() if key not in ("input", "prompt")
+        }
+        if "output" in given:
+            given["output"] = f"{FOLDER}/{name}-{ITERATION}"
+
+        waits = (
+            {"poll_interval": 0.1} if "poll_interval" in operator_classes()[operator].template_fields else {}
+        )
+
+        @getattr(task, name)(task_id=name, **given, **waits)
+        def texts(ti: Any) -> list[str]:
+            return [f"text of iteration {ti.region_index}"]
+
+        made.append(texts().operator)
+    return made
+
+
+MAKERS = {
+    "lamini": operators_of_a_body,
+    "emissary": operators_of_a_body,
+    "decorated": decorated_of_a_body,
+    "table": load_of_a_body,
+}
+
+for family in sorted(MAKERS):
     for iterations in (1, 2):
         with DAG(
             f"loop_{family}_{iterations}", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)
@@ -76,8 +118,7 @@ for family in ("lamini", "emissary", "table"):
             @task_group
             def body(family: str) -> None:
                 """One iteration."""
-                make = load_of_a_body if family == "table" else operators_of_a_body
-                make(family) >> Last(task_id="last")
+                MAKERS[family](family) >> Last(task_id="last")
 
             body.partial(family=family).loop(max_iterations=iterations)
         globals()[dag.dag_id] = dag

@@ -1,4 +1,4 @@
-"""Every operator in a task-group loop of Airflow 3.4: each iteration does its own work."""
+"""Every operator and TaskFlow decorator in a task-group loop of Airflow 3.4: each iteration does its own work."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from airflow.providers.common.compat.sdk import task_group
 
+from airflow_provider_lamini.get_provider_info import get_provider_info
 from tests.bad_input.conftest import emissary_stub, stub, world  # noqa: F401 - fixtures
 from tests.support.databases import sqlite
 
@@ -21,7 +22,7 @@ pytestmark = [
 FILE = Path(__file__).with_name("loop_dags.py")
 
 
-@pytest.mark.parametrize("family", ["lamini", "emissary"])
+@pytest.mark.parametrize("family", ["lamini", "emissary", "decorated"])
 def test_each_iteration_of_a_loop_submits_its_own_work(load_dags, world, family, tmp_path, monkeypatch):  # noqa: F811
     def work_of(iterations):
         """The requests that start or make something, with a folder for each run."""
@@ -45,6 +46,17 @@ def test_each_iteration_of_a_loop_submits_its_own_work(load_dags, world, family,
     once, twice = work_of(1), work_of(2)
     assert once
     assert twice == once + once
+
+
+def test_a_function_in_a_loop_is_called_in_each_iteration(load_dags, world, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("LOOP_FOLDER", str(tmp_path))
+    world.reset()
+    dags = load_dags(FILE)
+    assert set(dags["DECORATORS"]) == {each["name"] for each in get_provider_info()["task-decorators"]}
+    dags["loop_decorated_2"].test()
+    sent = str([platform.bodies for platform in (world.platform, world.emissary)])
+    for iteration in range(2):
+        assert sent.count(f"text of iteration {iteration}") == len(dags["DECORATORS"])
 
 
 def test_each_iteration_of_a_loop_loads_its_own_table(load_dags, tmp_path, monkeypatch):
