@@ -94,14 +94,17 @@ class ResultsLink(StorageLink):
 
 
 class ManifestLink(StorageLink):
-    """The manifest, once it is written."""
+    """The manifest of a run or of an index, once it is written; without a console, that of a run is on the task's own page."""
 
     title = "Manifest"
     key = "airflow_provider_lamini_manifest_url"
 
 
 class ReportLink(StorageLink):
-    """The report of an evaluation or of a run over rows, once it is written, also if it fails the task."""
+    """The report of an evaluation or of a run over rows, once it is written, also if it fails the task.
+
+    Without a console, it is on the task's own page.
+    """
 
     title = "Report"
     key = "airflow_provider_lamini_report_url"

@@ -160,7 +160,19 @@ def test_local_files_are_linked_only_where_the_task_has_a_page_of_its_own(tmp_pa
         task_id="infer", input=["a"], model_name=TEXT_MODEL, output=str(tmp_path / "out")
     )
     run(operator, ti)
-    assert links_of(ti) == ({ResultsLink.key: task_page(ti)} if AIRFLOW_V_3_1_PLUS else {})
+    page = task_page(ti)
+    own = {ResultsLink.key: page, ManifestLink.key: f"{page}#manifest", ReportLink.key: f"{page}#report"}
+    assert links_of(ti) == (own if AIRFLOW_V_3_1_PLUS else {})
+
+
+@pytest.mark.usefixtures("platform")
+def test_a_manifest_that_is_not_written_is_not_linked(tmp_path):
+    ti = Try()
+    wrong = LaminiBatchInferenceOperator(
+        task_id="infer", input=["a"], model_name="", output=str(tmp_path / "out")
+    )
+    run(wrong, ti, fails=InvalidArgumentError)
+    assert set(links_of(ti)) <= {ResultsLink.key}
 
 
 @pytest.mark.usefixtures("platform")

@@ -6,6 +6,7 @@ permission that Airflow's API requires for the same data.
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Literal
 
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.core_api.security import (
@@ -89,6 +90,14 @@ def show_task(dag_id: str, run_id: str, task_id: str, map_index: int) -> JSONRes
 def show_states(dag_id: str, run_id: str, task_id: str, map_index: int, user: GetUserDep) -> JSONResponse:
     """Show the states of a task's jobs."""
     return JSONResponse(task.show_states(_key(dag_id, run_id, task_id, map_index), user))
+
+
+@tasks.get("/files/{name}")
+def show_file(
+    dag_id: str, run_id: str, task_id: str, map_index: int, name: Literal["manifest", "report"]
+) -> JSONResponse:
+    """Show the text of a file that a task has written."""
+    return JSONResponse(task.show_file(_key(dag_id, run_id, task_id, map_index), name))
 
 
 def _key(dag_id: str, run_id: str, task_id: str, map_index: int) -> TaskKey:

@@ -47,7 +47,14 @@ class TaskKey:
 
         :param owner: as the ledger has it
         """
-        own = {"dag": self.dag_id, "task": self.task_id, "run": self.run_id, "map_index": self.map_index}
+        return self.is_task(owner) and owner.get("run") == self.run_id
+
+    def is_task(self, owner: Mapping[str, str | int]) -> bool:
+        """Whether an owner is this task, in any of its runs.
+
+        :param owner: as a ledger or a reservation has it
+        """
+        own = {"dag": self.dag_id, "task": self.task_id, "map_index": self.map_index}
         return own.items() <= owner.items()
 
 

@@ -11,9 +11,9 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_lamini.exceptions import StorageError
 from airflow_provider_lamini.platforms import is_platform, platform
-from airflow_provider_lamini.plugins.bounded import BOUNDED, PageError
+from airflow_provider_lamini.plugins import files
+from airflow_provider_lamini.plugins.bounded import PageError
 from airflow_provider_lamini.plugins.jobs import MAX_TEXT, may_read_connection, read_states
 from airflow_provider_lamini.plugins.stored_task import LINKS, RESULT, TaskKey, load_task
 from airflow_provider_lamini.rows.errors import RowError
@@ -48,6 +48,7 @@ class RunDetails:
     :param facts: more about the run
     :param note: why something is not shown
     :param unfinished: whether it has not ended, so that its rows are counted only so far
+    :param files: the files that can be shown (`files.FILES`)
     """
 
     counts: dict[str, Json] = field(default_factory=dict)
@@ -56,6 +57,7 @@ class RunDetails:
     facts: dict[str, Json] = field(default_factory=dict)
     note: str | None = None
     unfinished: bool = False
+    files: list[str] = field(default_factory=list)
 
 
 def show_task(key: TaskKey) -> dict[str, Json]:
@@ -91,12 +93,14 @@ def show_task(key: TaskKey) -> dict[str, Json]:
         "facts": _one_report({**_facts(result), **details.facts}),
         "rows": details.rows or _inline_rows(result, maximum),
         "failed_rows": details.failed,
+        "files": [*details.files],
         "jobs": [{"job_id": job_id} for job_id in record.job_ids],
         "kind": None if record.kind is None else record.kind.rpartition("/")[2],
         "links": [
             {"title": title, "url": url}
             for link, title in LINKS.items()
-            if isinstance(url := task.xcoms.get(link), str) and url.startswith(("https://", "http://"))
+            if isinstance(url := task.xcoms.get(link), str)
+            and url.startswith(("https://", "http://"))  # not this page
         ],
         "notes": notes,
     }
@@ -106,6 +110,16 @@ def _one_report(facts: dict[str, Json]) -> dict[str, Json]:
     """Facts with the report in HTML alone, where there are two forms of it."""
     html = facts.pop("report html", None)
     return {**facts, "report": html} if html else facts
+
+
+def show_file(key: TaskKey, name: str) -> dict[str, Json]:
+    """Return the beginning of a file that the task has written.
+
+    :param key: the task instance
+    :param name: one of `files.FILES`
+    :raises PageError: if there is none, or it cannot be read
+    """
+    return files.show_file(key, name, with_outputs=_page_rows() > 0)
 
 
 def show_states(key: TaskKey, user: BaseUser) -> dict[str, Json]:
@@ -127,22 +141,16 @@ def show_states(key: TaskKey, user: BaseUser) -> dict[str, Json]:
 
 def _show_run(key: TaskKey, record: TaskRecord) -> RunDetails:
     """Read what a task has written; an error becomes a note."""
-
-    def read() -> RunDetails:
-        return _read_runs(key, str(record.output), record.output_conn_id)
-
+    output, conn_id = str(record.output), record.output_conn_id
     try:
-        return BOUNDED.run(read, f"The store of {record.output}")
-    except PageError as error:
+        return files.read_store(output, lambda: _read_runs(key, output, conn_id))
+    except PageError as error:  # the numbers of the result are shown all the same
         return RunDetails(note=str(error))
-    except (RowError, StorageError) as error:
-        return RunDetails(note=f"The results cannot be shown: {error}")
-    except Exception as error:  # noqa: BLE001 - of any client of a store; the numbers of the result are shown all the same
-        return RunDetails(note=f"The API server cannot read {record.output}: {type(error).__name__}.")
 
 
 def _read_runs(key: TaskKey, output: str, conn_id: str | None) -> RunDetails:
     """Read the run in a folder, or those of the models that an evaluation compares."""
+    from airflow_provider_lamini.rows.output.reading import RunFiles
     from airflow_provider_lamini.rows.run_files import ROLES
     from airflow_provider_lamini.rows.storage.folder import OutputFolder
 
@@ -161,10 +169,12 @@ def _read_runs(key: TaskKey, output: str, conn_id: str | None) -> RunDetails:
             details.facts |= found.facts
             details.note = details.note or found.note
             details.unfinished |= found.unfinished
-    return details or RunDetails(
+    details = details or RunDetails(
         note=f"The API server sees no rows in {folder}. Perhaps none are written yet, or it does not share this storage with "
         "the workers. Only operators over rows write rows."
     )
+    details.files = files.shown_files(key, folder, RunFiles(None), with_outputs=_page_rows() > 0)
+    return details
 
 
 def _read_run(key: TaskKey, folder: OutputFolder) -> RunDetails | None:
@@ -172,21 +182,22 @@ def _read_run(key: TaskKey, folder: OutputFolder) -> RunDetails | None:
     from airflow_provider_lamini.rows.output.reading import first_rows, read_run_files
     from airflow_provider_lamini.rows.run_files import REPORT_HTML
 
-    files = read_run_files(folder)
-    if files.ledger is None:
+    run = read_run_files(folder)
+    if run.ledger is None:
         return None
-    if not key.owns(files.ledger.header.owner):
+    if not key.owns(run.ledger.header.owner):
         return RunDetails(
             note=f"The rows in {folder} belong to another task or run, so they are not shown here."
         )
-    details = _numbers(files.ledger, files.manifest)
-    if files.manifest is not None and REPORT_HTML in files.manifest.reports:
+    details = _numbers(run.ledger, run.manifest)
+    if run.manifest is not None and REPORT_HTML in run.manifest.reports:
         details.facts["report"] = folder.uri(REPORT_HTML)
     maximum = _page_rows()
+    details.files = files.shown_files(key, folder, run, with_outputs=maximum > 0)
     if maximum:
         try:
-            details.failed = [_row(row) for row in first_rows(folder, files.errors, maximum)]
-            details.rows = [_row(row) for row in first_rows(folder, files.parts, maximum)]
+            details.failed = [_row(row) for row in first_rows(folder, run.errors, maximum)]
+            details.rows = [_row(row) for row in first_rows(folder, run.parts, maximum)]
         except RowError as error:
             details.note = f"The rows cannot be shown: {error}"
     return details

@@ -69,21 +69,21 @@ def storage_urls(operator: BaseOperator, ti: object, *, at_end: bool) -> dict[st
     :param at_end: whether the try ends, so that a manifest or a report may exist; else only the folder is linked
     """
     task: Any = operator
+    own_page = task_page(ti) if _text(task, "output_folder") and shows_pages() else None
     folder = _text(task, "output_folder") or _text(task, "results")
     conn_id = getattr(task, "output_conn_id", None) or getattr(task, "results_conn_id", None)
     found: dict[str, str | None] = {}
     for link in operator.operator_extra_links:
         if isinstance(link, ResultsLink) and not at_end:
-            own_page = task_page(ti) if _text(task, "output_folder") and shows_pages() else None
             found[link.key] = _url(folder, conn_id, folder=True) or own_page
         elif isinstance(link, ManifestLink) and at_end:
             manifest = _text(task, "manifest")
             if manifest:
                 found[link.key] = _url(manifest, getattr(task, "manifest_conn_id", None), folder=False)
             else:
-                found[link.key] = _file_url(folder, conn_id, MANIFEST)
+                found[link.key] = _file_url(folder, conn_id, MANIFEST, own_page and f"{own_page}#manifest")
         elif isinstance(link, ReportLink) and at_end:
-            found[link.key] = _file_url(folder, conn_id, REPORT_HTML)
+            found[link.key] = _file_url(folder, conn_id, REPORT_HTML, own_page and f"{own_page}#report")
     return {key: url for key, url in found.items() if url}
 
 
@@ -92,11 +92,11 @@ def _text(operator: object, argument: str) -> str | None:
     return str(value) if value not in (None, "", "None") and not isinstance(value, dict) else None
 
 
-def _file_url(folder: str | None, conn_id: str | None, name: str) -> str | None:
-    """The URL of a file in a folder, if it exists and the store has a console."""
+def _file_url(folder: str | None, conn_id: str | None, name: str, own_page: str | None) -> str | None:
+    """The URL of a file in a folder, if it exists: in the store's console, or else on the task's own page."""
     from airflow_provider_lamini.rows.storage.folder import OutputFolder
 
-    url = _url(f"{folder.rstrip('/')}/{name}" if folder else None, conn_id, folder=False)
+    url = _url(f"{folder.rstrip('/')}/{name}" if folder else None, conn_id, folder=False) or own_page
     return url if url and folder and OutputFolder(folder, conn_id).exists(name) else None
 
 

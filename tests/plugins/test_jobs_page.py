@@ -237,7 +237,9 @@ def test_long_lists_and_curves_are_cut():
     assert curve([]) == []
 
 
-@pytest.mark.parametrize("path", ["jobs", "static/jobs.js", "static/common.js", "static/pages.css"])
+@pytest.mark.parametrize(
+    "path", ["jobs", "static/jobs.js", "static/report.js", "static/common.js", "static/pages.css"]
+)
 def test_the_pages_are_files_of_ours_that_load_nothing_from_elsewhere(pages: Pages, path: str):
     response = pages.get(path, role=None)
     assert response.status_code == 200

@@ -22,6 +22,7 @@ from airflow_provider_lamini.operators.completion import LaminiCompletionOperato
 from airflow_provider_lamini.operators.embedding import LaminiEmbeddingOperator
 from airflow_provider_lamini.operators.emissary.train import EmissaryTrainOperator
 from airflow_provider_lamini.operators.evaluate import LaminiEvaluateOperator
+from airflow_provider_lamini.plugins import files
 from airflow_provider_lamini.plugins import task as task_module
 from airflow_provider_lamini.rows.output.reading import MAX_READ, first_rows
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
@@ -210,6 +211,78 @@ def test_a_user_who_may_not_read_the_connection_sees_the_jobs_without_states(
 
 
 @pytest.mark.usefixtures("platform")
+def test_manifest_and_report_are_shown_as_text(pages: Pages, store: Any, tmp_path: Path):
+    ti = Mapped(xcoms={})
+    ended = run_to_end(infer(tmp_path, input=[SCRIPT]), ti)
+    assert pages.data(address(store(ti, ended.result)))["files"] == ["manifest", "report"]
+    manifest = pages.data(address(ti, "/files/manifest"))
+    assert manifest == {
+        "uri": f"{tmp_path}/manifest.json",
+        "text": (tmp_path / "manifest.json").read_text(),
+        "cut": False,
+    }
+    response = pages.get(address(ti, "/files/report"))
+    assert response.headers["content-type"] == "application/json"  # never HTML
+    assert response.json()["text"] == (tmp_path / "report.md").read_text()
+    assert ended.result["report"] == response.json()["uri"]
+
+
+@pytest.mark.usefixtures("platform")
+def test_files_need_the_same_rights_as_the_page(pages: Pages, store: Any, tmp_path: Path):
+    ti = Mapped(xcoms={})
+    ended = run_to_end(infer(tmp_path, input=["a"]), ti)
+    path = address(store(ti, ended.result), "/files/report")
+    assert [pages.get(path, role=role).status_code for role in (None, "", "viewer")] == [401, 403, 200]
+
+
+@pytest.mark.usefixtures("platform")
+def test_a_large_file_is_cut(pages: Pages, store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    ti = Mapped(xcoms={})
+    ended = run_to_end(infer(tmp_path, input=["a"]), ti)
+    (tmp_path / "report.md").write_text("ü" * files.MAX_BYTES)
+    monkeypatch.setattr(files, "MAX_BYTES", 99_999)
+    shown = pages.data(address(store(ti, ended.result), "/files/report"))
+    assert (shown["text"], shown["cut"]) == ("ü" * 49_999 + "\N{REPLACEMENT CHARACTER}", True)
+
+
+@pytest.mark.usefixtures("platform")
+@pytest.mark.parametrize("name", ["manifest", "report"])
+def test_files_of_another_task_or_run_are_not_shown(pages: Pages, store: Any, tmp_path: Path, name: str):
+    owner = Mapped(xcoms={}, map_index=1)
+    run_to_end(infer(tmp_path, input=["secret"]), owner)
+    for other in (Mapped(xcoms=owner.xcoms), Mapped(xcoms=owner.xcoms, map_index=1, run_id="later")):
+        assert pages.data(address(store(other)))["files"] == []
+        refused = pages.get(address(other, f"/files/{name}"))
+        assert refused.status_code == 404
+        assert refused.json()["detail"] == f"The API server sees no {name} of this task in {tmp_path}."
+
+
+def test_only_files_that_have_a_part_of_the_page_are_read(pages: Pages, store: Any):
+    ti = store(Mapped(xcoms={RECORD: TaskRecord(platform="lamini").payload()}))
+    for name in ("_ledger.json", "..%2Fmanifest", "scores"):
+        assert pages.get(address(ti, f"/files/{name}")).status_code in (404, 422)
+    assert pages.get(address(ti, "/files/report")).json()["detail"] == "This task has no such file."
+
+
+@pytest.mark.usefixtures("platform")
+def test_without_rows_the_report_is_not_shown_because_it_has_outputs(
+    pages: Pages, store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("AIRFLOW__AIRFLOW_PROVIDER_LAMINI__PAGE_ROWS", "0")
+    ti = Mapped(xcoms={})
+    ended = run_to_end(infer(tmp_path, input=["a"]), ti)
+    assert pages.data(address(store(ti, ended.result)))["files"] == ["manifest"]
+    assert pages.get(address(ti, "/files/report")).status_code == 404
+
+
+def test_a_store_that_cannot_be_read_is_named_for_a_file_too(pages: Pages, store: Any):
+    record = TaskRecord(platform="lamini", output="s3://bucket/folder")
+    refused = pages.get(address(store(Mapped(xcoms={RECORD: record.payload()})), "/files/manifest"))
+    assert refused.status_code == 502
+    assert "cannot" in refused.json()["detail"]
+
+
+@pytest.mark.usefixtures("platform")
 def test_a_task_that_has_failed_still_shows_what_it_has_written(pages: Pages, store: Any, tmp_path: Path):
     ti = Mapped(xcoms={})
     make = infer(tmp_path, input=["a", "b"], check="builtins.callable", max_failed_rows=0, row_retries=0)
@@ -383,6 +456,10 @@ def test_an_evaluation_that_has_ended_shows_the_rows_of_the_model_to_judge(
     shown = pages.data(address(store(ti, ended.result)))
     assert [row["index"] for row in shown["rows"]] == [0, 1, 2]
     assert (shown["counts"]["rows"], shown["notes"]) == (3, [])
+    assert shown["files"] == ["report"]
+    assert pages.data(address(ti, "/files/report"))["text"] == (tmp_path / "report.md").read_text()
+    other = store(Mapped(xcoms=ti.xcoms, task_id="other"))
+    assert pages.get(address(other, "/files/report")).status_code == 404
     assert shown["facts"]["model (base)"] == BASE
 
 

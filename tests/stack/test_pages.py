@@ -178,6 +178,15 @@ def test_the_tab_of_a_task_shows_its_run_and_no_output_of_a_model_runs_as_code(
         assert HOSTILE in failed.inner_text()
         page.screenshot(path=airflow.home / "task.png", full_page=True)
         assert page.evaluate("window.stolen") is None
+        for name, words in (("manifest", '"counts"'), ("report", "infer")):
+            page.goto(airflow.xcom(run, "infer", f"airflow_provider_lamini_{name}_url"))
+            shown = framed(page).locator(f"#{name} .file")
+            shown.get_by_text(str(tmp_path / "out" / name)).wait_for()
+            assert words in shown.inner_text()
+        assert framed(page).locator("#report table td").count() > 5
+        assert HOSTILE[:30] in framed(page).locator("#report").inner_text()
+        page.screenshot(path=airflow.home / "report.png", full_page=True)
+        assert page.evaluate("window.stolen") is None
         page.get_by_role("link", name="other").first.click()
         page.goto(f"/dags/shown/runs/{run.run_id}/tasks/other/plugin/llm_results")
         framed(page).get_by_text("This task has left nothing to show here").wait_for()

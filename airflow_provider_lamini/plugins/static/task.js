@@ -1,6 +1,7 @@
 // The page of a task: what it has done, in numbers, jobs, failed rows and a sample of its results.
 
 import { duration, element, followColours, get, number, outerLink, say, stateBadge, terms, time } from "./common.js";
+import { reportElements } from "./report.js";
 
 const by = (id) => document.getElementById(id);
 const ours = parameters();
@@ -36,6 +37,7 @@ async function load() {
     if (shown.ours) {
       say(shown.notes.join(" ") || null);
       by("content").replaceChildren(...sections(shown));
+      openLinkedFile();
       if (shown.jobs.length && shown.conn_id && shown.kind) await loadStates(mine);
     } else {
       by("content").replaceChildren();
@@ -57,6 +59,7 @@ function sections(shown) {
     jobsSection(shown),
     rowsSection("Failed rows", "failed", shown.failed_rows, shown.counts.failed, ["reason", "error"]),
     rowsSection("Results", "results", shown.rows, shown.counts.rows, ["output", "error"]),
+    ...shown.files.map(fileSection),
   ].filter((each) => each !== null);
 }
 
@@ -175,6 +178,53 @@ function rowsSection(title, id, rows, total, fields) {
   );
 }
 
+/** A file of the task, which is fetched when it is opened. */
+function fileSection(name) {
+  const body = element("div", { class: "file" });
+  const made = element("details", { id: name }, element("summary", {}, capital(name)), body);
+  made.addEventListener("toggle", async () => {
+    if (!made.open || body.childElementCount) return;
+    body.replaceChildren(element("p", { class: "muted" }, "Loading…"));
+    try {
+      const { uri, text, cut } = await get(taskPath(`/files/${name}`));
+      const content = name === "report" ? reportElements(text) : [element("pre", {}, text)];
+      const note = cut ? `${uri} is longer; this is its beginning.` : uri;
+      body.replaceChildren(element("p", { class: "muted" }, note), ...content);
+    } catch (error) {
+      body.replaceChildren(element("p", { class: "message error" }, error.message));
+    }
+    if (linkedFile() === name) made.scrollIntoView();
+  });
+  return element("section", {}, made);
+}
+
+/** The window whose address names a file behind a hash: Airflow's, if Airflow shows this page in a frame. */
+function addressed() {
+  try {
+    return window.parent.location.hash === undefined ? window : window.parent;
+  } catch {
+    return window; // in a page of another site
+  }
+}
+
+function linkedFile() {
+  return addressed().location.hash.slice(1);
+}
+
+function openLinkedFile() {
+  const file = by("content").querySelector(`details[id="${CSS.escape(linkedFile())}"]`);
+  if (!file) return;
+  file.open = true;
+  file.scrollIntoView();
+}
+
+function followAddress() {
+  const outer = addressed();
+  outer.addEventListener("hashchange", openLinkedFile);
+  window.addEventListener("pagehide", () => outer.removeEventListener("hashchange", openLinkedFile));
+}
+
+followAddress();
 followColours();
 by("refresh").addEventListener("click", load);
 load();
