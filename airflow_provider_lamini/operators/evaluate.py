@@ -160,7 +160,7 @@ class LaminiEvaluateOperator(RowOperator):
         from airflow_provider_lamini.corpus.pairs import Columns
         from airflow_provider_lamini.runs.evaluation import (
             GATES,
-            check_names,
+            check_thresholds,
             parse_metrics,
             parse_thresholds,
         )
@@ -171,8 +171,8 @@ class LaminiEvaluateOperator(RowOperator):
         metrics = parse_metrics(self.metrics)
         thresholds = parse_thresholds("thresholds", self.thresholds)
         min_gain = parse_thresholds("min_gain", self.min_gain)
-        check_names("thresholds", thresholds, metrics)
-        check_names("min_gain", min_gain, metrics)
+        check_thresholds("thresholds", thresholds, metrics)
+        check_thresholds("min_gain", min_gain, metrics)
         if self.base_model_name is None and min_gain:
             raise InvalidArgumentError("min_gain compares two models: pass base_model_name as well.")
         configs = self._run_configs(task, endpoint, inference, template)

@@ -27,11 +27,14 @@ if TYPE_CHECKING:
 Metric = Callable[[str, "Json"], float]
 """Takes the right answer and the model's output, and returns a number: the higher, the better. Usually from 0 to 1."""
 
-_WORD = re.compile(r"\w+")
+_WORD = re.compile(r"(?:(?<!\w)-(?=\d))?\w+(?:[+#]+(?!\w))?")
+"""A word, with what tells -5 from 5 and C++ from C#."""
 
 
 def exact_match(expected: str, output: Json) -> float:
     """Whether both have the same words in the same order, regardless of case, blanks and punctuation.
+
+    The sign of a number counts, and so does what is no word if there are no words, such as an emoji.
 
     :param expected: the right answer
     :param output: the model's answer
@@ -126,8 +129,22 @@ def _imported(path: str) -> tuple[str, Metric]:
     return name, found
 
 
+class _MarksAsLetters(dict[int, str]):
+    """Writes marks, such as the vowel signs of Hindi and Thai, as letters: expressions count them as no part of a word."""
+
+    def __missing__(self, code: int) -> str:
+        is_mark = unicodedata.category(chr(code)) in ("Mn", "Mc") and not 0xFE00 <= code <= 0xFE0F  # noqa: PLR2004 - of emojis
+        self[code] = f"_{code:x}" if is_mark else chr(code)
+        return self[code]
+
+
+_MARKS = _MarksAsLetters({ord("\N{MINUS SIGN}"): "-"})
+
+
 def _words(text: str) -> list[str]:
-    return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+    """The words of a text; if there are none, as in an emoji, what stands between blanks."""
+    plain = unicodedata.normalize("NFKC", text).casefold()
+    return _WORD.findall(plain if plain.isascii() else plain.translate(_MARKS)) or plain.split()
 
 
 def _as_text(output: Json) -> str:
@@ -183,18 +200,22 @@ def parse_thresholds(name: str, value: object) -> dict[str, float]:
     return found
 
 
-def check_names(name: str, thresholds: Mapping[str, float], known: Mapping[str, object]) -> None:
-    """Check that thresholds name known metrics.
+def check_thresholds(name: str, thresholds: Mapping[str, float], known: Mapping[str, object]) -> None:
+    """Check that thresholds name known metrics, and can be reached.
 
     :param name: the argument, for the message
     :param thresholds: the thresholds by metric
     :param known: the metrics by name
-    :raises InvalidArgumentError: if one names another metric
+    :raises InvalidArgumentError: if one names another metric, or is larger than a metric of this package can be
     """
-    for metric in thresholds:
+    for metric, number in thresholds.items():
         if metric not in known:
             raise InvalidArgumentError(
                 f"{name} names the metric {shown(metric)}, but there are only {', '.join(known) or 'none'}."
+            )
+        if number > 1 and known[metric] in _BUILT_IN.values():
+            raise InvalidArgumentError(
+                f"{name}: {metric} is at most 1, so it cannot be {number:g}. Write 90 percent as 0.9."
             )
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.runs.evaluation import (
     ThresholdResult,
+    check_thresholds,
     exact_match,
     parse_metrics,
     parse_thresholds,
@@ -28,7 +29,22 @@ from airflow_provider_lamini.runs.evaluation import (
         ("yes", "no", 0, 0),
         ("ﬁve", "five", 1, 1),
         ("Straße", "STRASSE", 1, 1),
-        ("?", "!", 1, 1),
+        ("?", "!", 0, 0),
+        ("👍", "👍 ", 1, 1),
+        ("👍", "👎", 0, 0),
+        ("❤️", "❤️!", 0, 0),
+        ("Love ❤️", "love", 1, 1),
+        ("-5", "5", 0, 0),
+        ("-5", "\N{MINUS SIGN}5.", 1, 1),
+        ("2026-11-29", "2026 11 29", 1, 1),
+        ("well-known", "Well known", 1, 1),
+        ("C++", "C#", 0, 0),
+        ("C++", "`C++`.", 1, 1),
+        ("1+1", "1 + 1", 1, 1),
+        ("कि", "की", 0, 0),
+        ("कि।", "कि", 1, 1),
+        ("ไม่", "ไม้", 0, 0),
+        ("cafe\u0301", "caf\u00e9", 1, 1),
         ("yes", "", 0, 0),
         ("2", 2, 1, 1),
         ('{"a": 1}', {"a": 1}, 1, 1),
@@ -112,6 +128,16 @@ def test_a_boolean_counts_as_0_or_1():
 )
 def test_thresholds_may_be_a_mapping_or_json_text(value_, expected):
     assert parse_thresholds("thresholds", value_) == expected
+
+
+@pytest.mark.parametrize("metric", ["exact_match", "token_f1"])
+def test_a_threshold_that_no_model_can_reach_is_refused(metric):
+    known = parse_metrics([metric, by_length])
+    check_thresholds("thresholds", {metric: 1, "by_length": 90}, known)
+    with pytest.raises(
+        InvalidArgumentError, match=f"min_gain: {metric} is at most 1, so it cannot be 90. Write"
+    ):
+        check_thresholds("min_gain", {metric: 90}, known)
 
 
 @pytest.mark.parametrize(

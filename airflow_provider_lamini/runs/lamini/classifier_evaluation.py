@@ -14,7 +14,7 @@ from airflow_provider_lamini.rows.run_files import REPORT
 from airflow_provider_lamini.rows.sources.source import open_source
 from airflow_provider_lamini.rows.sources.validation import check_input_apart
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
-from airflow_provider_lamini.runs.evaluation import ThresholdResult, check_names, decide
+from airflow_provider_lamini.runs.evaluation import ThresholdResult, check_thresholds, decide
 from airflow_provider_lamini.runs.evaluation_report import threshold_section, verdict
 from airflow_provider_lamini.runs.output_reservation import check_output_free, reserve_output
 from airflow_provider_lamini.runs.report import Report, write_reports
@@ -103,7 +103,7 @@ def evaluate_classifier(
         evaluated = hook.send(replace(call, timeout=wanted.timeout))
     metrics = flatten(evaluated.metrics)
     log.info("%s", ", ".join(f"{key} {value:.4g}" for key, value in metrics.items()))
-    check_names("thresholds", wanted.thresholds, metrics)
+    check_thresholds("thresholds", wanted.thresholds, metrics)
     results = [ThresholdResult(key, metrics[key], value) for key, value in wanted.thresholds.items()]
     report, predictions = _write(wanted, evaluated, metrics, results, len(rows))
     return {
