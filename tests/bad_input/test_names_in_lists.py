@@ -165,4 +165,6 @@ def test_a_pattern_in_a_folder_that_does_not_exist_is_no_text(world, operator, p
             run(world, operator, value)
     with pytest.raises(InvalidArgumentError, match="1 of 2 items are files"):
         run(world, operator, [pattern, "a text"])
+    with pytest.raises(InvalidArgumentError, match=r"does not exist on this machine\.$"):
+        run(world, operator, f"{pattern}.jsonl")
     assert sent(world) == []

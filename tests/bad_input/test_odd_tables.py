@@ -47,6 +47,17 @@ def test_a_value_of_an_odd_type_is_sent_as_json_has_it(world, kind, form):
     assert prompts(world, table if form == "table" else write(world, table)) == [expected]
 
 
+@pytest.mark.parametrize("texts", [[["a", "b"]], [["a", "b"], ["c", "d"]]])
+def test_a_matrix_has_rows_and_no_pages(world, texts):
+    with pytest.raises(InvalidArgumentError, match=r"row 0 of the list.* 2 values: name them with columns="):
+        prompts(world, np.array(texts))
+    assert prompts(world, np.array(texts), columns=["id", "prompt"]) == [row[1] for row in texts]
+
+
+def test_a_matrix_with_one_column_has_a_text_in_each_row(world):
+    assert prompts(world, np.array([["a"], ["b"]])) == ["a", "b"]
+
+
 ODD = {
     "time zone": (pa.array([0], pa.timestamp("us", "Mars/Base")), "time zone is unknown"),
     "field names": (

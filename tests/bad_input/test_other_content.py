@@ -17,7 +17,10 @@ from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.rows.sources.batch import MAX_LINE
 from airflow_provider_lamini.rows.sources.source import open_source
 from tests.bad_input.files import READERS, lines, parquet, table
+from tests.bad_input.test_inputs import sent
 from tests.support.results import rows_in
+
+pd = pytest.importorskip("pandas")
 
 BATCH, UPLOAD = "BatchInferenceOperator", "UploadDatasetOperator"
 MARK = b"\xef\xbb\xbf"
@@ -153,6 +156,57 @@ def test_a_huge_integer_in_a_list_is_a_bad_row_of_its_column(world):
     arguments = {"endpoint": "completions", "on_bad_row": "error", "max_failed_rows": None}
     world.run(BATCH, {"input": [{"prompt": 10**5000}, {"prompt": "b", "x": 10**5000}, 10**5000], **arguments})
     assert [row["output"] for row in rows_in(world.folder / "out")] == [None, "b", None]
+
+
+ROW = json.dumps({"prompt": "a", "id": 1})
+
+
+@pytest.mark.parametrize(
+    ("content", "input_format"),
+    [
+        (ROW + "\n", "jsonl"),
+        (json.dumps({"prompt": "a"}, indent=2), "jsonl"),
+        (json.dumps([{"prompt": "a"}], indent=2), "jsonl"),
+        ("prompt\na\n", "csv"),
+        ("id;prompt\r\n1;a\r\n", "csv"),
+        ('"id"\t"prompt"\n1\ta\n', "tsv"),
+    ],
+)
+def test_a_text_file_that_holds_rows_of_another_format_is_refused(world, content, input_format):
+    for mark in (b"", MARK):
+        with pytest.raises(
+            InvalidArgumentError, match=f"r.txt does not begin with a prompt, .*{input_format}"
+        ):
+            prompts(world, "r.txt", mark + content.encode())
+    assert prompts(world, "r.txt", content.encode(), input_format=input_format) == ["a"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["prompt: a", "a prompt, a text", "prompt, please", '{"body": "a"}', "{a}", "[1]", "id,text", "{ {"],
+)
+def test_a_text_file_whose_lines_only_resemble_rows_is_sent(world, line):
+    assert prompts(world, "r.txt", f"{line}\nb\n".encode()) == [line, "b"]
+
+
+@pytest.mark.parametrize("policy", [{}, {"on_bad_row": "error", "max_failed_rows": 0}])
+@pytest.mark.parametrize(
+    "operator", ["BatchInferenceOperator", "ClassifyOperator", "EmissaryBatchInferenceOperator"]
+)
+def test_a_row_that_is_encoded_twice_is_not_sent(world, operator, policy):
+    world.put("r.jsonl", (json.dumps(ROW) + "\n").encode())
+    for value in ([ROW, ROW], pd.Series([ROW]), [[ROW], [ROW, "a"]], "{here}/r.jsonl"):
+        with pytest.raises(
+            InvalidArgumentError, match=r"JSON text of a row with the column 'prompt'|more than may fail"
+        ):
+            world.run(operator, {"input": value, **policy})
+    assert not world.work
+
+
+def test_other_json_texts_are_prompts(world):
+    texts = ['{"body": "a"}', '{"prompt": ', '["prompt"]', "{prompt}"]
+    world.run("BatchInferenceOperator", {"input": [*texts, {"prompt": ROW}], "endpoint": "completions"})
+    assert sent(world) == sorted([*texts, ROW])
 
 
 @pytest.mark.parametrize(("name", "row"), [("r.jsonl", '{{"prompt": "{}"}}\n'), ("r.txt", "{}\n")])

@@ -346,7 +346,8 @@ class FileFinder:
         folder = str(fixed_part(place.path))
         if is_remote(place.uri) or place.store.is_folder(folder):
             return "check its path"
-        return f"the folder {short_uri(folder)} does not exist on this machine. {AS_ROWS.rstrip('.')}"
+        why = f"the folder {short_uri(folder)} does not exist on this machine"
+        return why if suffix_of(place.path)[0] in SUFFIXES else f"{why}. {AS_ROWS.rstrip('.')}"
 
     def _recognize_parts(self, files: list[_Found]) -> list[_Found]:
         """Mark those that are parts of an earlier run, as its manifest says: their failed rows are left out."""

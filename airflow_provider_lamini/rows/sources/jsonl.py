@@ -17,7 +17,7 @@ from airflow_provider_lamini.rows.errors import BadRowError, InputError, short_n
 from airflow_provider_lamini.rows.sources import json_layouts
 from airflow_provider_lamini.rows.sources.batch import Batch, Cursor, TextBatch, bad_row
 from airflow_provider_lamini.rows.sources.projection import field_values
-from airflow_provider_lamini.rows.sources.records import PROMPT
+from airflow_provider_lamini.rows.sources.records import PROMPT, ROW_AS_TEXT, is_row_as_text
 from airflow_provider_lamini.rows.sources.textfile import UTF8_MARK, InputFile, LineReader
 from airflow_provider_lamini.rows.values import json_value, split_usable
 from airflow_provider_lamini.wording import counted
@@ -287,6 +287,8 @@ def _read_line(decoder: _LineDecoder, line: bytes, place: str) -> Row:
             text = msgspec.json.decode(line, type=str)
             if text.startswith(_UNUSABLE):
                 raise BadRowError(text.removeprefix(_UNUSABLE))
+            if is_row_as_text(text):
+                raise BadRowError(f"{place}: the text {ROW_AS_TEXT}.")
             return {PROMPT: text}
         if not line.startswith(b"{"):
             value: Json = msgspec.json.decode(line)

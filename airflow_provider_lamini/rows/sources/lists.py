@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_lamini.rows.errors import BadRowError, InputError
 from airflow_provider_lamini.rows.sources.batch import Batch, Cursor, bad_row
-from airflow_provider_lamini.rows.sources.records import PROMPT, as_mapping
+from airflow_provider_lamini.rows.sources.records import PROMPT, ROW_AS_TEXT, as_mapping, is_row_as_text
 from airflow_provider_lamini.rows.sources.tables import is_sliced
 from airflow_provider_lamini.rows.values import Row, first_needed, has_fields, json_value, kind, split_usable
 from airflow_provider_lamini.wording import counted
@@ -201,6 +201,8 @@ def as_row(item: object, number: int, columns: Sequence[str] | None, owner: str 
     if isinstance(value, dict):
         return value
     if isinstance(value, str):
+        if is_row_as_text(value):
+            raise BadRowError(f"row {number} of {owner} {ROW_AS_TEXT}.")
         return {PROMPT: value}
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return {PROMPT: str(value)}

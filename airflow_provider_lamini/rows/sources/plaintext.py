@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.rows.blank import is_blank
 from airflow_provider_lamini.rows.errors import BadRowError, InputError
 from airflow_provider_lamini.rows.sources.batch import Batch, Cursor, TextBatch, bad_row
-from airflow_provider_lamini.rows.sources.records import PROMPT
+from airflow_provider_lamini.rows.sources.records import PROMPT, is_row_as_text
 from airflow_provider_lamini.rows.sources.textfile import UTF8_MARK, InputFile, LineReader
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.rows.values import Row
 
 _SAMPLE = 64 * 1024
+_BETWEEN_NAMES = re.compile(r"[\t,;|]")
 
 
 def read_batches(file: InputFile, start: Cursor) -> Iterator[Batch]:
@@ -30,6 +32,7 @@ def read_batches(file: InputFile, start: Cursor) -> Iterator[Batch]:
     """
     with file.open_text() as stream:
         _check_line_ends(stream, file.name)
+        _check_first_line(stream, file.name)
         reader = LineReader(file, stream, start.offset, start.line, drop_long=file.keep_bad)
         row = start.row
         for block in reader.blocks():
@@ -52,6 +55,32 @@ def _check_line_ends(stream: BinaryIO, name: str) -> None:
         raise InputError(
             f"{name} ends its lines with carriage returns alone, as old Macs do. End them with LF or CRLF."
         )
+
+
+def _check_first_line(stream: BinaryIO, name: str) -> None:
+    """Make sure that the lines are prompts, and not JSON or a table with the column ``prompt``.
+
+    :raises InputError: if the first line says that they are
+    """
+    line = (
+        stream.read(_SAMPLE)
+        .removeprefix(UTF8_MARK)
+        .lstrip()
+        .partition(b"\n")[0]
+        .decode(errors="replace")
+        .strip()
+    )
+    stream.seek(0)
+    names = [found.strip('"') for found in _BETWEEN_NAMES.split(line)]
+    if PROMPT in names and all(map(str.isidentifier, names)):
+        found = "csv' or 'tsv" if len(names) > 1 else "csv"
+    elif line in ("{", "[") or is_row_as_text(line):
+        found = "jsonl"
+    else:
+        return
+    raise InputError(
+        f"{name} does not begin with a prompt, but as a file of another format does. Pass input_format='{found}'."
+    )
 
 
 def _read_lines(block: bytes, start: Cursor, file: InputFile) -> TextBatch:

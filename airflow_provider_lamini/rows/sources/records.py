@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, cast
 
+import msgspec
+
 from airflow_provider_lamini.rows.errors import InputError
 from airflow_provider_lamini.rows.sources.tables import is_sliced, is_table, join_tables, table_rows
 from airflow_provider_lamini.rows.values import kind
@@ -48,6 +50,23 @@ def _own_mapping(item: Any) -> Mapping[str, object] | None:
     if hasattr(kind_of_item, "keys") and hasattr(kind_of_item, "__getitem__"):  # sqlite3.Row, asyncpg.Record
         return {key: item[key] for key in item.keys()}  # noqa: SIM118 - iterating it gives the values
     return None
+
+
+def is_row_as_text(text: str) -> bool:
+    """Whether a text is the JSON of an object with the column ``prompt``: a row that somebody has encoded once too often.
+
+    :param text: a text that would be a prompt as it is
+    """
+    if not text.lstrip().startswith("{"):
+        return False
+    try:
+        return PROMPT in msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, RecursionError):
+        return False
+
+
+ROW_AS_TEXT = "is the JSON text of a row with the column 'prompt'. Decode it, or pass [{'prompt': ...}] to send it as it is"
+"""What is wrong with such a text."""
 
 
 def is_record(item: object) -> bool:

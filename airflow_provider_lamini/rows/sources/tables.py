@@ -57,6 +57,8 @@ def table_rows(value: object) -> Sequence[object]:
         return [{name: record[name] for name in fields} for record in table]
     if str(getattr(table, "dtype", "")) in ("float16", "float32"):
         table = table.astype("str").astype("float64")
+    if getattr(table, "ndim", 1) == 2:  # noqa: PLR2004 - rows of values, and never pages of texts
+        return list(map(tuple, table.tolist()))
     for method in ("tolist", "to_list", "to_pylist"):
         if hasattr(table, method):
             return list(map(_without_nan, getattr(table, method)()))
