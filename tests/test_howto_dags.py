@@ -13,11 +13,13 @@ from tests.bad_input.world import StrictPlatform
 from tests.operators.conftest import load_dags  # noqa: F401 - a fixture
 from tests.support.demo import EXAMPLES
 from tests.support.emissary_platform import emissary  # noqa: F401 - a fixture
+from tests.support.local_platform import LocalPlatform, local_platform
+from tests.support.platforms import connect as connect_local
 from tests.support.platforms import engine, platform, shared_platform  # noqa: F401 - fixtures
 from tests.support.results import rows_in
 from tests.support.scripted_platform import serving
 from tests.support.tuning_platform import connect
-from tests.support.upstream import TEXT_MODEL
+from tests.support.upstream import TEXT_MODEL, upstream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.dags, pytest.mark.usefixtures("airflow_db")]
 
+OTHER_MODEL = "test/other"
 TICKETS = [
     {"ticket_id": number, "subject": f"{word} {number}", "category": word}
     for number, word in enumerate(["billing", "login", "billing", "login"])
@@ -38,6 +41,17 @@ def strict(monkeypatch: pytest.MonkeyPatch) -> Iterator[StrictPlatform]:
     with serving(scripted):
         connect(monkeypatch, scripted)
         yield scripted
+
+
+@pytest.fixture
+def two_models(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[LocalPlatform]:
+    """A local platform with two models. ``lamini_default`` points to it."""
+    folder = tmp_path_factory.mktemp("two-models")
+    with upstream(more_models=(OTHER_MODEL,)) as two, local_platform(folder, two.url) as running:
+        connect_local(monkeypatch, running)
+        yield running
 
 
 @pytest.fixture
@@ -85,6 +99,22 @@ def test_inference(run, write, tmp_path, monkeypatch):
     with closing(sqlite3.connect(database)) as connection:
         assert connection.execute("select count(*), count(positive) from reviews").fetchone() == (5, 5)
     assert len(list(tmp_path.glob("vectors/*/*.parquet"))) == 1
+
+
+@pytest.mark.parametrize("failing", [set(), {20}])
+def test_failed_rows(run, write, two_models, tmp_path, failing):
+    write("reviews/one.jsonl", [{"review_id": number, "body": f"good {number}"} for number in range(21)])
+    for number in failing:  # until the first model has no retry left
+        two_models.control.row_fault(f"good {number}", times=3)
+    states = run("failed_rows", model=TEXT_MODEL, other_model=OTHER_MODEL)
+    assert set(states.values()) == {"success"}, states
+    rows = rows_in(tmp_path, "combined-*.jsonl")
+    assert [(row["index"], row["review_id"], row["error"]) for row in rows] == [
+        (n, n, None) for n in range(21)
+    ]
+    assert all(f"{row['review_id']} good" in row["output"] for row in rows)
+    models = {row["index"]: row["model"] for row in rows}
+    assert models == {n: OTHER_MODEL if n in failing else TEXT_MODEL for n in range(21)}
 
 
 def test_tuning(run, write, strict):
