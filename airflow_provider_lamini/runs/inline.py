@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
+import json
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -13,6 +16,7 @@ from airflow_provider_lamini.api.errors import PlatformError
 from airflow_provider_lamini.exceptions import AnswerError, InvalidArgumentError
 from airflow_provider_lamini.hooks.telemetry import DIRECT, report_requests, report_rows
 from airflow_provider_lamini.rows.blank import is_blank
+from airflow_provider_lamini.rows.conversation import is_conversation
 from airflow_provider_lamini.rows.counts import Counts
 from airflow_provider_lamini.rows.errors import BadRowError
 from airflow_provider_lamini.rows.limits import FailureLimit
@@ -163,10 +167,10 @@ def parse_texts(name: str, value: object, maximum: int) -> tuple[list[str], bool
     :param value: the argument's value
     :param maximum: how many texts a list may have
     :return: the texts, and whether the value was a single text
-    :raises InvalidArgumentError: if it is anything else, or a text is empty
+    :raises InvalidArgumentError: if it is anything else, or a text is empty, or that of a list
     """
     single = is_single(value)
-    items = [value] if single else _items(name, value, maximum)
+    items = [_not_a_list(name, value)] if single else _items(name, value, maximum)
     labels = [name] if single else [f"{name} {number} (counted from 0)" for number in range(len(items))]
     return [text(label, _as_text(item)) for label, item in zip(labels, items, strict=True)], single
 
@@ -184,6 +188,30 @@ def _as_text(value: object) -> object:
     return str(value) if math.isfinite(finite(value)) and not isinstance(value, str) else value
 
 
+def _not_a_list(name: str, value: T) -> T:
+    """What is sent as one text, unless it is the text of a list, as a template renders one.
+
+    :raises InvalidArgumentError: if it is
+    """
+    if isinstance(value, str) and _is_list_text(value.strip()):
+        raise InvalidArgumentError(
+            f"{name} is the text of a list. If a template has rendered it, pass the upstream task's output itself, or set "
+            "render_template_as_native_obj=True on the Dag. To send the text as it is, pass a list with this text."
+        )
+    return value
+
+
+def _is_list_text(text: str) -> bool:
+    """Whether a text is a list of texts, mappings or lists, as Python or JSON writes it."""
+    if not (text.startswith("[") and text.endswith("]")):
+        return False
+    for parse in (json.loads, ast.literal_eval):
+        with suppress(ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+            found = parse(text)
+            return bool(found) and all(isinstance(item, str | dict | list) for item in found)
+    return False
+
+
 def parse_conversations(
     name: str, value: object, maximum: int, *, system: object = None
 ) -> tuple[list[list[dict[str, str]]], bool]:
@@ -198,7 +226,7 @@ def parse_conversations(
     """
     first = [] if system is None else [{"role": "system", "content": text("system", system)}]
     single = is_single(value) or _is_conversation(value)
-    items = [value] if single else _items(name, value, maximum)
+    items = [_not_a_list(name, value)] if single else _items(name, value, maximum)
     return [
         [*first, *_messages(name if single else f"{name} {number} (counted from 0)", item)]
         for number, item in enumerate(items)
@@ -211,6 +239,8 @@ def _is_conversation(value: object) -> bool:
 
 def _messages(label: str, conversation: object) -> list[dict[str, str]]:
     conversation = _as_text(conversation)
+    if isinstance(conversation, str) and is_conversation(conversation):
+        raise InvalidArgumentError(f"{label} is the text of a conversation. Pass its list of messages.")
     if isinstance(conversation, str) and not is_blank(conversation):
         return [{"role": "user", "content": text(label, conversation)}]
     if isinstance(conversation, str) or not isinstance(conversation, Sequence) or not conversation:
@@ -266,7 +296,12 @@ def inline_error(
 
 
 def inline_source(
-    value: object, maximum: int, options: InputOptions, *, keep_bad: bool = False
+    value: object,
+    maximum: int,
+    options: InputOptions,
+    *,
+    keep_bad: bool = False,
+    limit_rows: int | None = None,
 ) -> ListSource:
     """The rows of an input that is answered without an output folder.
 
@@ -274,7 +309,8 @@ def inline_source(
     :param maximum: how many rows are allowed
     :param options: how to read a list
     :param keep_bad: keep rows that cannot be used (`Batch.bad`) instead of raising an error
-    :raises InvalidArgumentError: if it is a path, or has too many rows
+    :param limit_rows: only the first rows count, this many; ``None`` for all
+    :raises InvalidArgumentError: if it is a path or the text of a list, or has too many rows
     :raises RowError: if a row is invalid
     """
     value = _as_text(value)
@@ -283,7 +319,7 @@ def inline_source(
             raise InvalidArgumentError("input is an empty text. Give a text, or a list of texts or rows.")
         if not any(map(str.isspace, value)) and is_path(value):
             raise InvalidArgumentError("Give output, the folder for the results: input is a path.")
-        value = [value]
+        value = [_not_a_list("input", value)]
     elif not isinstance(value, Sequence | Mapping) and not is_table(value):
         raise InvalidArgumentError(
             f"input must be a text, a list of texts, or a list of rows, not {a_type(value)}."
@@ -291,9 +327,10 @@ def inline_source(
     source = open_source(value, options=options, keep_bad=keep_bad)
     if not isinstance(source, ListSource):
         raise InvalidArgumentError("Give output, the folder for the results: input names files.")
-    if len(source.rows) > maximum:
+    rows = len(source.rows)
+    if min(rows, limit_rows or rows) > maximum:
         raise InvalidArgumentError(
-            f"input has {len(source.rows)} rows; without output, {maximum} are allowed, because larger results do not fit into "
+            f"input has {rows} rows; without output, {maximum} are allowed, because larger results do not fit into "
             "an XCom. Give output, the folder for the results."
         )
     return source

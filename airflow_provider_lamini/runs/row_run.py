@@ -21,6 +21,7 @@ from airflow_provider_lamini.rows.output.chunk_result import NOT_ANSWERED
 from airflow_provider_lamini.rows.output.manifest import write_manifest
 from airflow_provider_lamini.rows.prices import COST, describe_cost
 from airflow_provider_lamini.rows.screening import Screened, screen
+from airflow_provider_lamini.rows.sources.batch import limited
 from airflow_provider_lamini.rows.sources.read_once import ReadOnceInput
 from airflow_provider_lamini.rows.sources.validation import needed_columns
 from airflow_provider_lamini.runs.chunk_jobs import ChunkJobs
@@ -274,18 +275,18 @@ class InlineRun:
         given, keep_bad = config.input, config.reads_bad_rows
         if isinstance(given, ReadOnceInput):
             given = given.first_rows(self._max_rows + 1, keep_bad=keep_bad)
-        source = inline_source(given, self._max_rows, config.input_options, keep_bad=keep_bad)
+        source = inline_source(
+            given, self._max_rows, config.input_options, keep_bad=keep_bad, limit_rows=config.limit_rows
+        )
         prompt = source.bind(config.prompt)
         rows: list[Row] = []
         bad: dict[int, RowFailure] = {}
-        for batch in source.batches(columns=needed_columns(prompt)):
+        for batch in limited(source.batches(columns=needed_columns(prompt)), config.limit_rows):
             bad |= {len(rows) + offset: failure for offset, failure in batch.bad.items()}
             rows += batch.rows
-        rows = rows[: config.limit_rows]
-        unreadable = {number: failure for number, failure in bad.items() if number < len(rows)}
-        screened = screen(rows, unreadable, prompt, config.max_prompt_chars)
+        screened = screen(rows, bad, prompt, config.max_prompt_chars)
         if screened.failures and not config.keep_bad_rows:
-            raise inline_error(rows, prompt, screened.failures, unreadable)
+            raise inline_error(rows, prompt, screened.failures, bad)
         self._characters = sum(prompt.lengths([text for text in screened.prompts if text]))
         if refusal := config.budget.refusal(len(rows), self._characters, self._endpoint):
             raise InvalidArgumentError(f"{refusal}. Nothing was sent.")

@@ -224,3 +224,7 @@ def test_without_an_output_folder_the_same_limits_count(embed):
         run_to_end(embed(input=["a", "b"], output=None, max_rows=1))
     assert run_to_end(embed(input=["a", "b"], output=None, dry_run=True)).result["rows"] == 2
     assert len(run_to_end(embed(input=["a", "b"], output=None, limit_rows=1)).result["embeddings"]) == 1
+    many = ["a"] * 1000
+    assert len(run_to_end(embed(input=many, output=None, limit_rows=2)).result["embeddings"]) == 2
+    with pytest.raises(InvalidArgumentError, match="input has 1000 rows; without output, 16 are allowed"):
+        run_to_end(embed(input=many, output=None, limit_rows=17))
