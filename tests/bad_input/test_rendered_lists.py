@@ -50,7 +50,15 @@ def test_in_a_list_it_is_sent(world, operator):
 @pytest.mark.parametrize("operator", SINGLE)
 @pytest.mark.parametrize(
     "text",
-    ["[1, 2]", "[]", "[INST] a [/INST]", "['a'", "[a] and [b]", "Sort ['b', 'a']", "[" * 100_000 + "]" * 100_000],
+    [
+        "[1, 2]",
+        "[]",
+        "[INST] a [/INST]",
+        "['a'",
+        "[a] and [b]",
+        "Sort ['b', 'a']",
+        "[" * 100_000 + "]" * 100_000,
+    ],
 )
 def test_other_texts_in_brackets_are_sent(world, operator, text):
     run(world, operator, text)
