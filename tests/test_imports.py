@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pkgutil
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from functools import cache
 import pytest
 
 import airflow_provider_lamini
+from tests.support.forks import warm_python
 
 pytestmark = pytest.mark.long
 
@@ -46,52 +46,38 @@ AIRFLOW = "from airflow.providers.common.compat.sdk import BaseOperator, BaseSen
 TASKFLOW = "from airflow.providers.common.compat.sdk import DecoratedOperator, task"
 """Loads what every Dag file with ``@task`` loads anyway."""
 
-MEASURE = """
-import json, os, sys
-
-before = set(sys.modules)
-for module in sys.argv[1:]:
-    reader, writer = os.pipe()
-    if not os.fork():
-        __import__(module)
-        os.write(writer, json.dumps([module, sorted(set(sys.modules) - before)]).encode())
-        os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader) as pipe:
-        print(pipe.read())
-    os.wait()
+LOADED = """
+import json, sys
+print(json.dumps(sorted(sys.modules)))
 """
-"""Imports each module in a fork of its own and prints the modules that this loads."""
-
-
-def run_python(code, *arguments):
-    """Run code in a new Python process and return the lines that it prints."""
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        env=dict(os.environ),
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
 
 
 @cache
 def loaded(*statements):
     """Return the modules that a new Python process has loaded after some statements."""
-    code = "\n".join([*statements, "import sys, json", "print(json.dumps(sorted(sys.modules)))"])
-    return frozenset(json.loads(run_python(code)[-1]))
+    code = "\n".join([*statements, LOADED])
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return frozenset(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.fixture(scope="module")
+def beside_airflow():
+    """Returns a function like `loaded`; its processes have loaded Airflow before."""
+    with warm_python(AIRFLOW) as python:
+        yield lambda *statements: frozenset(
+            json.loads(python.run("\n".join([*statements, LOADED])).splitlines()[-1])
+        )
 
 
 def top_packages(names):
     return {name.partition(".")[0] for name in names}
 
 
-@pytest.mark.parametrize("name", PACKAGES_WITHOUT_AIRFLOW)
-def test_packages_below_airflow_do_not_import_it(name):
-    modules = [module for module in MODULES if module.split(".")[1] == name]
+def test_packages_below_airflow_do_not_import_it():
+    modules = [module for module in MODULES if module.split(".")[1] in PACKAGES_WITHOUT_AIRFLOW]
     assert "airflow" not in top_packages(loaded(*(f"import {module}" for module in modules)))
 
 
@@ -104,10 +90,12 @@ def test_packages_below_hooks_load_no_operator_hook_or_trigger():
 
 
 @pytest.mark.parametrize(("kind", "other"), [("lamini/tuning", "emissary"), ("emissary/training", "lamini")])
-def test_a_trigger_loads_only_the_platform_of_its_jobs(kind, other):
-    names = loaded("from airflow_provider_lamini.triggers.job import _import_all", f"_import_all({kind!r})")
+def test_a_trigger_loads_only_the_platform_of_its_jobs(beside_airflow, kind, other):
+    names = beside_airflow(
+        "from airflow_provider_lamini.triggers.job import _import_all", f"_import_all({kind!r})"
+    )
     package = f"airflow_provider_lamini.platforms.{kind.partition('/')[0]}"
-    assert {f"{package}.platform", f"{package}.kinds"} <= set(names)
+    assert {f"{package}.platform", f"{package}.kinds"} <= names
     others = f"airflow_provider_lamini.platforms.{other}"
     # Airflow itself reads the connection forms of all platforms.
     assert {name for name in names if name.startswith(others)} <= {others, f"{others}.connection"}
@@ -120,24 +108,23 @@ def test_validating_the_prices_of_a_connection_loads_nothing_that_reads_or_judge
     assert not top_packages(names) & {*CLIENT, *HEAVY}
 
 
-def test_only_the_local_platform_and_the_api_server_import_what_serves_http():
+def test_only_the_local_platform_and_the_api_server_import_what_serves_http(beside_airflow):
     only_served = "airflow_provider_lamini.plugins.app"  # Airflow's API server imports it, at a first request
     modules = [module for module in MODULES if module.split(".")[1] != "local" and module != only_served]
-    before = loaded(AIRFLOW, "import httpx, pydantic, tenacity, msgspec")
-    added = loaded(*(f"import {module}" for module in modules)) - before
+    before = beside_airflow("import httpx, pydantic, tenacity, msgspec")
+    added = beside_airflow(*(f"import {module}" for module in modules)) - before
     assert not [name for name in added if name.startswith("airflow_provider_lamini.local")]
     assert not top_packages(added) & {*LOCAL_ONLY, *HEAVY}
 
 
-def test_an_import_in_a_dag_file_is_cheap():
+def test_an_import_in_a_dag_file_is_cheap(beside_airflow):
     """Clients, models and row formats are imported when a task runs, not when a Dag is parsed."""
-    lines = run_python(f"{AIRFLOW}\n{MEASURE}", *MODULES_FOR_DAGS)
-    loaded_beside_airflow = dict(json.loads(line) for line in lines if line.startswith("["))
-    assert set(loaded_beside_airflow) == set(MODULES_FOR_DAGS)
-    by_taskflow, by_triggers = loaded(AIRFLOW, TASKFLOW), loaded("import airflow.triggers.base")
+    before, by_taskflow = beside_airflow(), beside_airflow(TASKFLOW)
+    by_triggers = beside_airflow("import airflow.triggers.base")
     platforms = ("airflow_provider_lamini.platforms.lamini", "airflow_provider_lamini.platforms.emissary")
-    for module, names in loaded_beside_airflow.items():
-        added = set(names) - by_taskflow if ".decorators" in module else set(names)
+    for module in MODULES_FOR_DAGS:
+        added = beside_airflow(f"import {module}") - (by_taskflow if ".decorators" in module else before)
+        assert module in added
         assert len(added) <= MAXIMUM_MODULES, (module, sorted(added))
         ours = added - by_triggers
         assert not top_packages(ours) & {*CLIENT, *HEAVY}, (module, sorted(ours))

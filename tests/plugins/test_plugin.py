@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import tomllib
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 
 from airflow_provider_lamini.plugins.pages import LlmPagesPlugin
+from tests.support.forks import warm_python
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
 
-LOADED = """
-import json, sys, warnings
+AIRFLOW = """
 from airflow.providers.common.compat.sdk import AirflowPlugin, conf
 import airflow.providers.common.compat.version_compat
+"""
+
+LOADED = """
+import json, sys, warnings
 warnings.simplefilter("error")
 before = set(sys.modules)
 from airflow_provider_lamini.plugins.pages import LlmPagesPlugin as plugin
@@ -41,30 +45,16 @@ print(json.dumps([[plugin.name for plugin in plugins], [f"{name}: {error}" for n
 """
 
 
-def load_plugin(**env: str) -> tuple[list[str], int, list[str]]:
-    """Import the plugin in a new process; return the modules that this loads, and the numbers of its apps and views."""
-    modules, apps, views = run_python(LOADED, **env)
-    return modules, apps, views
-
-
-def run_python(code: str, **env: str) -> Any:
-    """Run code in a new process; return what it prints last, read as JSON."""
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=os.environ | env,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+@pytest.fixture(scope="module")
+def run_python() -> Iterator[Callable[..., Any]]:
+    """Returns a function that runs code in a process with Airflow, and returns what it prints last, read as JSON."""
+    with warm_python(AIRFLOW) as python:
+        yield lambda code, **env: json.loads(python.run(code, **env).splitlines()[-1])
 
 
 @pytest.mark.long
-def test_the_plugin_has_one_application_and_its_views_where_airflow_shows_them():
-    modules, apps, views = load_plugin(AIRFLOW__API__BASE_URL="https://airflow.test/team/")
+def test_the_plugin_has_one_application_and_its_views_where_airflow_shows_them(run_python):
+    modules, apps, views = run_python(LOADED, AIRFLOW__API__BASE_URL="https://airflow.test/team/")
     assert (apps, len(views)) == ((1, 2) if AIRFLOW_V_3_1_PLUS else (0, 0))
     assert all(view.startswith("/team/llm_pages/") for view in views)
     # Airflow loads the plugin in each of its processes.
@@ -74,8 +64,8 @@ def test_the_plugin_has_one_application_and_its_views_where_airflow_shows_them()
 
 
 @pytest.mark.long
-def test_the_configuration_turns_the_pages_off():
-    assert load_plugin(AIRFLOW__AIRFLOW_PROVIDER_LAMINI__PAGES="False")[1:] == (0, [])
+def test_the_configuration_turns_the_pages_off(run_python):
+    assert run_python(LOADED, AIRFLOW__AIRFLOW_PROVIDER_LAMINI__PAGES="False")[1:] == [0, []]
 
 
 def test_the_entry_point_names_the_plugin():
@@ -87,7 +77,7 @@ def test_the_entry_point_names_the_plugin():
 
 
 @pytest.mark.parametrize("lazy", ["True", "False"])
-def test_airflow_finds_the_plugin_once(lazy: str):
+def test_airflow_finds_the_plugin_once(run_python, lazy):
     plugins, errors = run_python(FOUND, AIRFLOW__CORE__LAZY_DISCOVER_PROVIDERS=lazy)
     assert plugins.count("llm_pages") == 1
     assert not [error for error in errors if "llm_pages" in error or "lamini" in error]
