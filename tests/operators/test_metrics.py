@@ -6,8 +6,6 @@ import inspect
 import json
 import os
 import re
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from airflow_provider_lamini.api.traffic import TRAFFIC
 from airflow_provider_lamini.hooks import telemetry
 from airflow_provider_lamini.operators.chat import LaminiChatOperator
 from airflow_provider_lamini.operators.emissary.batch_inference import EmissaryBatchInferenceOperator
+from tests.support.forks import warm_python
 from tests.support.statsd import statsd_configuration, statsd_metrics, statsd_server
 from tests.support.tasks import WAITING, execute, run_to_end
 
@@ -175,10 +174,20 @@ def test_the_documentation_names_every_metric_and_no_other():
     }
 
 
+WARM = """
+import httpx
+from airflow.providers.common.compat.sdk import BaseOperator, conf
+from opentelemetry import trace
+from airflow_provider_lamini.operators import batch_inference, chat
+from airflow_provider_lamini.operators.emissary import batch_inference
+from tests.support import tasks
+"""
 SET_UP = """
 import sys
 from opentelemetry import trace
 import airflow.settings
+if hasattr(airflow.settings, "configure_otel"):  # what the import has done with the configuration of that moment
+    airflow.settings.configure_otel(airflow.settings.conf)
 try:
     from airflow.sdk._shared.observability.metrics import stats
     from airflow.sdk.observability.metrics import stats_utils
@@ -203,31 +212,28 @@ with trace.get_tracer("test").start_as_current_span("worker.infer"):
 """
 
 
-def infer(platform, out, **configuration):
-    """Run a batch of three rows in a process of Airflow with this configuration."""
-    run_in_airflow(BATCH_RUN, platform.models[0], str(out), **configuration)
+@pytest.fixture(scope="module")
+def run_in_airflow():
+    """Returns a function that runs code in a process of Airflow with a configuration."""
+    with warm_python(WARM if hasattr(stats, "initialize") else "") as python:
+        yield lambda code, *arguments, **configuration: python.run(
+            SET_UP + code + FLUSH, *arguments, **configuration
+        )
 
 
-def run_in_airflow(code, *arguments, **configuration):
-    """Run code in a process of Airflow with this configuration."""
-    done = subprocess.run(
-        [sys.executable, "-c", SET_UP + code + FLUSH, *arguments],
-        env=os.environ | configuration,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+@pytest.fixture
+def infer(run_in_airflow, platform, out):
+    """Returns a function that runs a batch of three rows in a process of Airflow with a configuration."""
+    return lambda **configuration: run_in_airflow(BATCH_RUN, platform.models[0], str(out), **configuration)
 
 
 @pytest.mark.long
-def test_a_collector_of_opentelemetry_receives_metrics_and_spans(platform, out):
+def test_a_collector_of_opentelemetry_receives_metrics_and_spans(infer):
     pytest.importorskip("airflow.sdk.observability")
     from tests.support.otlp import attributes, otlp_collector
 
     with otlp_collector() as collector:
-        infer(platform, out, **collector.configuration())
+        infer(**collector.configuration())
     prefix = f"airflow.{PREFIX}"
     (rows,) = collector.metrics[f"{prefix}rows_ok"].sum.data_points
     assert attributes(rows) == {"platform": "lamini", "kind": "batch_completions"}
@@ -263,7 +269,7 @@ else:
 """
 
 
-def scraped_by_statsd(code, *arguments):
+def scraped_by_statsd(run_in_airflow, code, *arguments):
     """Run code, and return what a StatsD server with tags has received: the sums by name and tags."""
     with statsd_server() as server:
         run_in_airflow(
@@ -277,7 +283,7 @@ def scraped_by_statsd(code, *arguments):
     return found
 
 
-def scraped_by_opentelemetry(code, *arguments):
+def scraped_by_opentelemetry(run_in_airflow, code, *arguments):
     """The same for a collector of OpenTelemetry; of timers, the last time."""
     from tests.support.otlp import attributes, otlp_collector
 
@@ -292,13 +298,13 @@ def scraped_by_opentelemetry(code, *arguments):
 
 
 @pytest.fixture(params=["statsd", "airflow.sdk.observability"])
-def scrape(request):
+def scrape(request, run_in_airflow):
     """Returns a function that runs code in a process of Airflow and returns the received metrics with some tags."""
     pytest.importorskip(request.param)
     scraped = scraped_by_statsd if request.param == "statsd" else scraped_by_opentelemetry
 
     def run(code, *arguments):
-        found = scraped(code, *arguments)
+        found = scraped(run_in_airflow, code, *arguments)
 
         def total(name, **tags):
             return sum(
@@ -357,11 +363,11 @@ FORMS = {
 
 @pytest.mark.long
 @pytest.mark.parametrize("form", FORMS)
-def test_a_statsd_server_receives_the_documented_names_and_tags(platform, out, form):
+def test_a_statsd_server_receives_the_documented_names_and_tags(infer, form):
     pytest.importorskip("datadog" if form == "datadog" else "statsd")
     configuration, named = FORMS[form]
     with statsd_server() as server:
-        infer(platform, out, **statsd_configuration(server), **configuration)
+        infer(**statsd_configuration(server), **configuration)
         found = statsd_metrics(server)
     prefix = f"airflow.{PREFIX}"
     ours = {(name, kind): values for (name, kind), values in found.items() if name.startswith(prefix)}
