@@ -94,6 +94,13 @@ class PlatformHook(BaseHook):
         """
         return self._connection_info().prices
 
+    def fallback_conn_ids(self) -> tuple[str, ...]:
+        """Return the connections that answer a few prompts if this one is not available; empty if it names none.
+
+        :raises InvalidConnectionError: if the connection is invalid
+        """
+        return self._connection_info().fallback_conn_ids
+
     def client(self) -> Client:
         """Return the hook's client; it is created at the first call and open until :meth:`close`.
 

@@ -63,6 +63,7 @@ class ConnectionInfo:
     :param web_url: URL of its web pages without a trailing slash, if known
     :param state_path: where submission records go, if the connection says so
     :param prices: prices of tokens by model
+    :param fallback_conn_ids: the connections that answer a few prompts if this one is not available, in their order
     :param secrets: texts that no log may show, besides the key
     :param unknown: names of extras that this provider does not know
     """
@@ -71,6 +72,7 @@ class ConnectionInfo:
     web_url: str | None
     state_path: str | None
     prices: Mapping[str, Price]
+    fallback_conn_ids: tuple[str, ...]
     secrets: tuple[str, ...] = field(repr=False)
     unknown: tuple[str, ...]
 
@@ -230,6 +232,7 @@ def _connection_info(conn: Connection, platform: Platform) -> ConnectionInfo:
         web_url=web_url.rstrip("/") if web_url else platform.form.cloud_web_url(settings.base_url),
         state_path=extras.text("state_path"),
         prices=_prices(extras.mapping("prices")),
+        fallback_conn_ids=extras.names("fallback_conn_ids"),
         secrets=_secrets(settings),
         unknown=extras.unknown,
     )
@@ -393,6 +396,15 @@ class _Extras:
         if not isinstance(value, bool):
             raise _ProblemError(f"{name} must be true or false, not {_shown(value)}.")
         return value
+
+    def names(self, name: str) -> tuple[str, ...]:
+        """A list of names, or a text with commas between them."""
+        value = self._values.get(name, [])
+        if isinstance(value, str):
+            value = value.split(",")
+        if not isinstance(value, list) or not all(isinstance(item, str) and item.strip() for item in value):
+            raise _ProblemError(f"{name} must be names with commas between them, such as first, second.")
+        return tuple(item.strip() for item in value)
 
     def mapping(self, name: str) -> dict[str, object]:
         value = self._values.get(name, {})

@@ -76,6 +76,7 @@ class LaminiChatOperator(BaseOperator):
         list of up to 10 is tried in its order.
     :param fallback_conn_id: the connection that is used then; with the same model unless there is a ``fallback_model``. A
         list is tried in its order, each connection with the model at the same place of ``fallback_model``, or with the only one.
+        If neither is given, the connection's own ``fallback_conn_ids``.
     :return: ``model`` (the one that has answered) with ``output`` and ``finish_reason`` for one conversation, with
         ``outputs`` and ``finish_reasons`` in the same order for a list; ``tokens``: prompt_tokens, completion_tokens and
         total_tokens of all answers, if the platform counts them; and ``cost``, if the connection has a price for them. An

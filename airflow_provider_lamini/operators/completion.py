@@ -70,6 +70,7 @@ class LaminiCompletionOperator(BaseOperator):
         list of up to 10 is tried in its order.
     :param fallback_conn_id: the connection that is used then; with the same model unless there is a ``fallback_model``. A
         list is tried in its order, each connection with the model at the same place of ``fallback_model``, or with the only one.
+        If neither is given, the connection's own ``fallback_conn_ids``.
     :return: ``model`` (the one that has answered) with ``output`` and ``finish_reason`` for one prompt, with ``outputs``
         and ``finish_reasons`` in the order of the prompts for a list. An output is a text, or an object if there is an
         ``output_type``. With a fallback also ``fallback``, whether it has answered, and ``conn_id``, the connection

@@ -70,14 +70,20 @@ def parse_routes(
     :param model_name: the model
     :param conn_id: the argument with the connection, its name and its value
     :param fallback_model: the other model, or a list of models in the order in which they are tried; ``None`` for the same
-    :param fallback_conn_id: the other connection, or a list, likewise. Of two lists, one entry of each makes a fallback.
+    :param fallback_conn_id: the other connection, or a list, likewise. Of two lists, one entry of each makes a fallback. If both
+        arguments are ``None``, the connection may name others itself.
     :return: the routes, in the order in which they are tried
     :raises InvalidArgumentError: if an argument is wrong, or a fallback is the same as an earlier one or the first
     :raises InvalidConnectionError: if a connection is invalid
     """
     names = [(plain_name("model_name", model_name), plain_name(*conn_id))]
+    first = hook_class(names[0][1])
     models = _names("fallback_model", fallback_model)
     conns = _names("fallback_conn_id", fallback_conn_id)
+    source = "fallback_model and fallback_conn_id name"
+    if not models and not conns:
+        conns = _names("fallback_conn_ids of the connection", first.fallback_conn_ids() or None)
+        source = f"fallback_conn_ids of connection {first.conn_id} name"
     if len(models) > 1 and len(conns) > 1 and len(models) != len(conns):
         raise InvalidArgumentError(
             f"fallback_model has {len(models)} entries and fallback_conn_id {len(conns)}. Give as many of both, or a single one."
@@ -86,10 +92,10 @@ def parse_routes(
         other = (_entry(models, number) or names[0][0], _entry(conns, number) or names[0][1])
         if other in names:
             raise InvalidArgumentError(
-                f"fallback_model and fallback_conn_id name {other[0]} on {other[1]}, which is tried already: change one of them."
+                f"{source} {other[0]} on {other[1]}, which is tried already: change one of them."
             )
         names.append(other)
-    hooks = [hook_class(conn) for _, conn in names]
+    hooks = [first, *(hook_class(conn) for _, conn in names[1:])]
     return [
         Route(model, conn, hook.settings(), hook.prices())
         for (model, conn), hook in zip(names, hooks, strict=True)

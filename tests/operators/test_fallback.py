@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from airflow_provider_lamini.api.errors import AuthenticationError, BadRequestError, UnavailableError
@@ -81,6 +83,43 @@ def test_a_chain_of_connections_is_tried_in_its_order(ask, platform, monkeypatch
     assert (found["conn_id"], found["fallback"], found["model"]) == ("spare", True, TEXT_MODEL)
     asked = [line.partition("asking ")[2].partition(" instead")[0] for line in lines if "; asking" in line]
     assert asked == [f"{TEXT_MODEL} on connection {name}" for name in ("down_too", "spare")]
+
+
+@pytest.mark.parametrize("named", ["down_too, spare", ["down_too", "spare"]])
+def test_a_connection_may_name_its_fallbacks_itself(ask, platform, monkeypatch, named):
+    connect(monkeypatch, platform, "down_too", **DOWN)
+    connect(monkeypatch, platform, "down", **DOWN | {"extra": {**DOWN["extra"], "fallback_conn_ids": named}})
+    found = ask(lamini_conn_id="down")
+    assert (found["conn_id"], found["fallback"], found["model"]) == ("spare", True, TEXT_MODEL)
+
+
+@pytest.mark.parametrize("given", [{"fallback_model": "other"}, {"fallback_conn_id": "down_too"}])
+def test_what_a_task_names_replaces_the_fallbacks_of_its_connection(ask, platform, monkeypatch, given):
+    connect(monkeypatch, platform, "down_too", **DOWN)
+    connect(
+        monkeypatch, platform, "down", **DOWN | {"extra": {**DOWN["extra"], "fallback_conn_ids": "spare"}}
+    )
+    with pytest.raises(UnavailableError):
+        ask(lamini_conn_id="down", **given)
+    assert posts(platform) == {}
+
+
+@pytest.mark.parametrize(
+    ("named", "words"),
+    [
+        ("loop", f"fallback_conn_ids of connection loop name {TEXT_MODEL} on loop, which is tried already"),
+        ("a,,b", "fallback_conn_ids must be names with commas between them"),
+        ([7], "fallback_conn_ids must be names with commas between them"),
+        ([f"c{number}" for number in range(11)], "has 11 entries; 1 to 10 are allowed"),
+    ],
+)
+def test_wrong_fallbacks_of_a_connection_are_named_before_anything_is_sent(
+    ask, platform, monkeypatch, named, words
+):
+    connect(monkeypatch, platform, "loop", extra={"fallback_conn_ids": named})
+    with pytest.raises((InvalidArgumentError, InvalidConnectionError), match=re.escape(words)):
+        ask(lamini_conn_id="loop")
+    assert posts(platform) == {}
 
 
 def test_of_two_chains_one_entry_of_each_makes_a_fallback(ask, kind, platform):
