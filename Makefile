@@ -83,9 +83,10 @@ test-2.11: $(READY_2_11)  ## run the tests that depend on the Airflow version on
 	@.venv-2.11/bin/python -m pytest -m "not any_airflow and not stack and not models and not torch" $(PARALLEL) $(DURATIONS) $(VERSIONED)
 
 # One warning is of the pre-release's own code.
-test-3.4: $(READY_3_4)  ## run them on the pre-release of Airflow 3.4, with every operator and decorator in a task-group loop
+test-3.4: $(READY_3_4)  ## run them on the pre-release of Airflow 3.4, also every operator and decorator in a loop, and the pages in a browser
 	@.venv-3.4/bin/python -m pytest -m "$(PLAIN) and not any_airflow" $(PARALLEL) $(DURATIONS) $(VERSIONED)
 	@.venv-3.4/bin/python -m pytest -W "ignore:The Result.tuples" tests/operators/test_loops.py
+	@.venv-3.4/bin/python -m pytest tests/stack/test_pages.py $(DURATIONS)
 
 # Old releases of dependencies warn of what newer ones of others no longer have, and one of Hypothesis of an object that it
 # does not find because the tests exempt it from garbage collection.

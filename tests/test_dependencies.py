@@ -23,7 +23,7 @@ ENVIRONMENTS = {
     "dev": ("3.3", (*DEV, "fast", "fuzz", "docs")),
     "train": ("3.3", (*DEV, "train")),
     "dev-2.11": ("2.11", DEV),
-    "dev-3.4": ("3.4", DEV),
+    "dev-3.4": ("3.4", (*DEV, "browser")),
     "lowest": ("lowest", (*DEV, "zstd", "schema", "sql", "fast", "openlineage")),
     "peers": ("peers", ("local", "fast")),
     "stores": ("stores", ()),
