@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -34,13 +36,15 @@ _WORD = re.compile(r"(?:(?<!\w)-(?=\d))?\w+(?:[+#]+(?!\w))?")
 def exact_match(expected: str, output: Json) -> float:
     """Whether both have the same words in the same order, regardless of case, blanks and punctuation.
 
-    The sign of a number counts, and so does what is no word if there are no words, such as an emoji.
+    The sign of a number counts, and so does what is no word if there are no words, such as an emoji. If the output is no text,
+    the order of keys does not count, nor whether a number is written as 5 or 5.0.
 
     :param expected: the right answer
     :param output: the model's answer
     :return: 1 or 0
     """
-    return float(_words(expected) == _words(_as_text(output)))
+    right, actual = _words_of_both(expected, output)
+    return float(right == actual)
 
 
 def token_f1(expected: str, output: Json) -> float:
@@ -50,7 +54,7 @@ def token_f1(expected: str, output: Json) -> float:
     :param output: the model's answer
     :return: 0 to 1
     """
-    right, actual = Counter(_words(expected)), Counter(_words(_as_text(output)))
+    right, actual = map(Counter, _words_of_both(expected, output))
     if not right or not actual:
         return float(right == actual)
     return 2 * (right & actual).total() / (right.total() + actual.total())
@@ -147,8 +151,26 @@ def _words(text: str) -> list[str]:
     return _WORD.findall(plain if plain.isascii() else plain.translate(_MARKS)) or plain.split()
 
 
-def _as_text(output: Json) -> str:
-    return output if isinstance(output, str) else msgspec.json.encode(output).decode()
+def _words_of_both(expected: str, output: Json) -> tuple[list[str], list[str]]:
+    """The words of the right answer and of an output. Values that are equal in JSON have the same words."""
+    if isinstance(output, str):
+        return _words(expected), _words(output)
+    with suppress(msgspec.DecodeError, RecursionError):  # then the right answer is a text
+        expected = _json_text(msgspec.json.decode(expected))
+    return _words(expected), _words(_json_text(output))
+
+
+def _json_text(value: Json) -> str:
+    return json.dumps(_with_whole_numbers(value), sort_keys=True, ensure_ascii=False)
+
+
+def _with_whole_numbers(value: Json) -> Json:
+    """A value in which 5.0 is 5."""
+    if isinstance(value, dict):
+        return {name: _with_whole_numbers(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return list(map(_with_whole_numbers, value))
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 GATES = ("fail", "skip", "return")

@@ -48,6 +48,16 @@ from airflow_provider_lamini.runs.evaluation import (
         ("yes", "", 0, 0),
         ("2", 2, 1, 1),
         ('{"a": 1}', {"a": 1}, 1, 1),
+        ('{"b": "x", "a": [{"d": 1, "c": 2.0}]}', {"a": [{"c": 2, "d": 1.0}], "b": "X"}, 1, 1),
+        ('{"a": 1, "b": 2}', {"a": 2, "b": 1}, 0, 1),
+        ("5", 5.0, 1, 1),
+        ("5.0", 5, 1, 1),
+        ("0.5", 0.5, 1, 1),
+        ("-5", 5, 0, 0),
+        ("True", True, 1, 1),
+        ("1e400", 5, 0, 0),
+        ("not JSON", {"a": "not JSON"}, 0, 0.8),
+        ("é", ["é"], 1, 1),
     ],
 )
 def test_known_answers_have_known_scores(expected, output, exact, f1):
