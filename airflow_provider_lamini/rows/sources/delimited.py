@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from itertools import repeat
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -39,6 +40,10 @@ _MAX_RECORD = 2 * MAX_LINE
 _TOO_LONG = f"a value is longer than {MAX_LINE >> 20} MiB. Is a closing quotation mark missing?"
 _MARK = "\ufeff"
 _JSON_ROWS = ('{"', '[{"')
+_RULER = frozenset("-: \t\r\n")
+"""What a line below the header consists of that only underlines it, besides delimiters."""
+_ROW_COUNT = re.compile(r"\(\d+ rows?(?: affected)?\)")
+"""The last line of a query's result, as psql and sqlcmd write it."""
 _DELIMITERS = {"tsv": "\t"}
 """The delimiter that the format of a file says."""
 
@@ -98,6 +103,15 @@ class _LineFeed:
         if not (self._keep_bad and self._dialect.can_shrink):
             raise BadRowError(self.invalid)
         return self._dialect.shrink(line)
+
+    def skip_ruler(self) -> bool:
+        """Skip the next line if it only underlines the header, as in results of sqlcmd and tables of Markdown."""
+        line = self._block[self._next].decode(errors="replace") if self.fill() else ""
+        delimiter = self._dialect.delimiter
+        if not ("--" in line and delimiter in line and _RULER.issuperset(line.replace(delimiter, ""))):
+            return False
+        next(self)
+        return True
 
     def take_block(self) -> list[bytes]:
         """Return all available lines. `offset` and `line` stay at the start of the first one; the caller updates them."""
@@ -169,6 +183,9 @@ class DelimitedReader:
             feed = self._feed(stream)
             header = self._header(feed)
             shape = _Shape(header, self._project(header, columns, required), self._file.name)
+            named_here = self._file.csv.header is None or self._named_again
+            if named_here and feed.skip_ruler():
+                self._file.remark("skipped the line that underlines the header")
             if self._file.csv.header is not None and not self._named_again and not start.offset:
                 stream.seek(0)
                 feed = self._feed(stream)
@@ -340,6 +357,9 @@ class DelimitedReader:
             raise (_CompleteRecordError if is_complete else BadRowError)(feed.invalid)
         if not record or len(record) == width:
             return record
+        if len(record) == 1 and _ROW_COUNT.fullmatch(record[0].strip()):
+            self._file.remark("skipped the number of rows that a database client has added")
+            return []
         if len(record) < width:
             self._file.remark("short rows filled with null")
             return record + [None] * (width - len(record))
