@@ -83,9 +83,10 @@ def reserve_output(
     if output is None:
         return
     folder = OutputFolder(output, output_conn_id)
-    if check_reservation(folder, name, task, situation):
-        return
+    # Also if it is reserved already: a process that died with the lock has left its file, which the next one removes.
     with folder.lock():
+        if check_reservation(folder, name, task, situation):
+            return
         if folder.create_exclusive(reservation_file(name), _encoded(task)):
             return
         # The store cannot create it exclusively, another process has created it, or it is damaged.

@@ -147,6 +147,14 @@ def test_a_resume_continues_the_losses_of_the_training_and_leaves_them_to_it(wor
     run(world, "TrainOperator", replace(TI, run_id="run-2"))
 
 
+@pytest.mark.parametrize("operator", REPLACING)
+def test_what_a_killed_try_has_left_of_its_lock_is_removed(world, operator):
+    run(world, operator)
+    (world.folder / "out" / ".ledger.lock").touch()
+    run(world, operator, replace(TI, run_id="run-2"))
+    assert not (world.folder / "out" / ".ledger.lock").exists()
+
+
 def test_a_resume_in_a_folder_of_its_own_reserves_nothing(world):
     run(world, "ResumeJobOperator", replace(TI, task_id="resume"), **OUT, **WAITING)
     assert [path.name for path in (world.folder / "out").iterdir()] == ["loss_history.jsonl"]
