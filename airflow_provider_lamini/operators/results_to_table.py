@@ -45,7 +45,7 @@ class ResultsToTableOperator(BaseOperator):
     :param failed_rows: ``skip`` them, or ``load`` them with what they have
     :param chunk_size: rows per transaction
     :param record_table: the table that records how far each run is loaded; it is created if it does not exist
-    :param reload: load all rows again, for example because somebody has emptied the table
+    :param reload: load all rows again in each try, for example because somebody has emptied the table. It needs ``key``.
     :param results_conn_id: the connection to the object storage of the results
     :return: ``table``, ``rows`` (of the run), ``loaded`` and ``skipped`` (failed rows), both by this try
     """
@@ -113,6 +113,12 @@ class ResultsToTableOperator(BaseOperator):
         unknown = [column for column in key if column not in columns]
         if unknown:
             raise InvalidArgumentError(f"key has {unknown[0]!r}, which is not one of columns.")
+        reload = flag("reload", self.reload)
+        if reload and not key:
+            raise InvalidArgumentError(
+                "reload needs key: without it, a retry appends the rows that its first try has loaded once more. Name the columns "
+                f"that identify a row, or remove the run's row from {self.record_table}."
+            )
         return TableLoad(
             results=self._results(),
             results_conn_id=optional_name("results_conn_id", self.results_conn_id),
@@ -123,7 +129,7 @@ class ResultsToTableOperator(BaseOperator):
             skip_failed=one_of("failed_rows", self.failed_rows, ("skip", "load")) == "skip",
             chunk_size=whole_number("chunk_size", self.chunk_size, minimum=1),
             record_table=table_name("record_table", self.record_table),
-            reload=flag("reload", self.reload),
+            reload=reload,
         )
 
     def _results(self) -> str:

@@ -320,9 +320,18 @@ class DiedError(BaseException):
     """A process that dies."""
 
 
+def test_rows_without_a_key_are_not_loaded_again(load, database):
+    run_to_end(load(key=None))
+    with pytest.raises(InvalidArgumentError, match="reload needs key"):
+        run_to_end(load(key=None, reload=True))
+    assert answers(database) == LOADED
+
+
 @pytest.mark.parametrize("step", range(6))
-@pytest.mark.parametrize("key", [None, ["ticket_id"]])
-def test_each_row_is_in_the_table_once_after_a_crash_at_any_step(load, database, monkeypatch, step, key):
+@pytest.mark.parametrize(("key", "reload"), [(None, False), (["ticket_id"], False), (["ticket_id"], True)])
+def test_each_row_is_in_the_table_once_after_a_crash_at_any_step(
+    load, database, monkeypatch, step, key, reload
+):
     database.run("DROP TABLE answers", "CREATE TABLE answers (ticket_id VARCHAR(20), answer TEXT, raw TEXT)")
     replace, calls = table_load._Table.replace, []
 
@@ -337,10 +346,10 @@ def test_each_row_is_in_the_table_once_after_a_crash_at_any_step(load, database,
     with monkeypatch.context() as patch:
         patch.setattr(table_load._Table, "replace", die)
         with pytest.raises(DiedError):
-            run_to_end(load(key=key))
+            run_to_end(load(key=key, reload=reload))
     assert len(answers(database)) == 4 * (step // 2)
-    result = run_to_end(load(key=key, chunk_size=7)).result
-    assert result["loaded"] == COUNT - 4 * (step // 2)
+    result = run_to_end(load(key=key, reload=reload, chunk_size=7)).result
+    assert result["loaded"] == COUNT - (0 if reload else 4 * (step // 2))
     assert answers(database) == LOADED
 
 
