@@ -431,17 +431,24 @@ def resume_job(task: TaskRun, kind: JobKind, job_id: str) -> None:
     :param task: this try of the task
     :param kind: the job's kind
     :param job_id: a job that failed, was cancelled or timed out
-    :raises PlatformError: if the platform refuses or fails. If the job may have been resumed, it is polled instead.
+    :raises PlatformError: if the platform refuses or fails. If the job may have been resumed, it is polled first, and this is
+        raised only if it does not run.
     """
     if kind.resume is None:
         raise ValueError(f"{kind.subject} cannot be resumed.")
+    unanswered: PlatformError | None = None
     try:
         task.hook.send(kind.resume(job_id))
     except PlatformError as error:
         if not error.may_have_started:
             raise
+        unanswered = error
         task.log.warning("The %s %s may have been resumed; polling it: %s", kind.noun, job_id, error)
     end, pause = time.monotonic() + RESUME_TIMEOUT, 0.25
-    while task.hook.send(kind.status(job_id)).state.ended and time.monotonic() < end:
+    while task.hook.send(kind.status(job_id)).state.ended:
+        if time.monotonic() >= end:
+            if unanswered is not None:
+                raise unanswered
+            return
         time.sleep(pause)
         pause = min(2 * pause, 2.0)

@@ -397,6 +397,20 @@ def test_a_resume_whose_answer_is_lost_is_not_repeated(platform, run, place, mon
     assert (record(place).read().resumes, record(place).read().resuming) == (1, None)
 
 
+def test_a_resume_that_never_arrived_does_not_count(platform, run, place, monkeypatch):
+    """The job is not running by then, so the next try requests the resume once more."""
+    monkeypatch.setattr(submitted_job, "RESUME_TIMEOUT", 0.0)
+    run()
+    platform.jobs["1"] = JobState.FAILED
+    platform.failures["resume"] = lost_answer()
+    with pytest.raises(type(lost_answer())):
+        run(Toy(platform, bad_end=Resume(1)), event=ended(JobState.FAILED))
+    assert (record(place).read().resumes, record(place).read().resuming) == (0, 1)
+    assert run(Toy(platform, bad_end=Resume(1)), TI.retried()).job_ids == ["1"]
+    assert platform.resumed == ["1"]
+    assert (record(place).read().resumes, record(place).read().resuming) == (1, None)
+
+
 def test_without_a_record_a_job_is_not_resumed(platform):
     task = task_run()
     job = SubmittedJob(task, Toy(platform, bad_end=Resume()), SubmissionOptions(), NoRecord("test"))
