@@ -116,8 +116,8 @@ class ResultsToTableOperator(BaseOperator):
         reload = flag("reload", self.reload)
         if reload and not key:
             raise InvalidArgumentError(
-                "reload needs key: without it, a retry appends the rows that its first try has loaded once more. Name the columns "
-                f"that identify a row, or remove the run's row from {self.record_table}."
+                "reload needs key: without it, a retry appends once more what its first try has loaded. Name the columns that "
+                f"identify a row, or remove the run's row from {self.record_table}."
             )
         return TableLoad(
             results=self._results(),

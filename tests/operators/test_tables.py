@@ -328,10 +328,8 @@ def test_rows_without_a_key_are_not_loaded_again(load, database):
 
 
 @pytest.mark.parametrize("step", range(6))
-@pytest.mark.parametrize(("key", "reload"), [(None, False), (["ticket_id"], False), (["ticket_id"], True)])
-def test_each_row_is_in_the_table_once_after_a_crash_at_any_step(
-    load, database, monkeypatch, step, key, reload
-):
+@pytest.mark.parametrize("how", [{"key": None}, {}, {"reload": True}])
+def test_each_row_is_in_the_table_once_after_a_crash_at_any_step(load, database, monkeypatch, step, how):
     database.run("DROP TABLE answers", "CREATE TABLE answers (ticket_id VARCHAR(20), answer TEXT, raw TEXT)")
     replace, calls = table_load._Table.replace, []
 
@@ -346,10 +344,10 @@ def test_each_row_is_in_the_table_once_after_a_crash_at_any_step(
     with monkeypatch.context() as patch:
         patch.setattr(table_load._Table, "replace", die)
         with pytest.raises(DiedError):
-            run_to_end(load(key=key, reload=reload))
+            run_to_end(load(**how))
     assert len(answers(database)) == 4 * (step // 2)
-    result = run_to_end(load(key=key, reload=reload, chunk_size=7)).result
-    assert result["loaded"] == COUNT - (0 if reload else 4 * (step // 2))
+    result = run_to_end(load(**how, chunk_size=7)).result
+    assert result["loaded"] == COUNT - (0 if "reload" in how else 4 * (step // 2))
     assert answers(database) == LOADED
 
 
