@@ -30,6 +30,7 @@ from airflow_provider_lamini.rows.answers import RowResult, set_result
 from airflow_provider_lamini.rows.endpoints import ServedEndpoint
 from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
 from airflow_provider_lamini.rows.prices import sum_usage
+from airflow_provider_lamini.rows.tokens import sum_tokens
 from airflow_provider_lamini.runs.chunk_jobs import REFUSALS, TOO_LARGE
 from airflow_provider_lamini.runs.event_loop import run_in_thread
 from airflow_provider_lamini.runs.open_run import CURRENT_CHECK_INTERVAL, OWNERSHIP_CHECK_INTERVAL
@@ -107,6 +108,7 @@ class DirectRequests:
         self._failing_since: float | None = None
         self._stopped = False
         self._done = run.ledger.totals.rows
+        self._tokens = run.ledger.totals.sums.get("total_tokens", 0.0)
 
     def run(self) -> None:
         """Send requests until every row is done, or the input changes.
@@ -163,17 +165,19 @@ class DirectRequests:
             task.result()
         if self._run.ledger.finished:  # the manifest is written before the task fails
             return pending
-        try:
-            self._run.check_failures()
-        except LIMITS:
-            if not pending:
-                raise
-            self._stopped = True
+        if not self._stopped:
+            try:
+                self._run.check_failures()
+            except LIMITS:
+                self._stopped = True
+            else:
+                return pending
+        if pending:  # what is under way is still answered, and counts
             done, pending = await asyncio.wait(pending)
             for task in done:
                 task.result()
-            if not self._run.ledger.finished:
-                self._run.check_failures()  # which counts what was under way
+        if not self._run.ledger.finished:
+            self._run.check_failures()
         return pending
 
     async def _chunk(self, client: AsyncClient, planned: PlannedChunk) -> None:
@@ -181,7 +185,7 @@ class DirectRequests:
         result = self._run.paused_result(chunk)
         sent: Sequence[int] = range(chunk.rows) if found.sendable is None else found.sendable
         if result is not None:
-            sent = chunk.rounds[-1].rows or ()
+            sent = chunk.rows_left
         prompts = [found.prompts[offset] for offset in sent]
         self._done += chunk.rows - len(sent)
         size = self._endpoint.per_request
@@ -217,6 +221,11 @@ class DirectRequests:
         """The results of some rows, each with the number of times that it was sent."""
         results = await self._ask(client, prompts, 1)
         self._done += sum(row.failure is not UNSENT for row, _ in results)
+        limit = self._config.budget.tokens
+        if limit is not None:
+            used = sum_tokens(usage for row, _ in results for usage in row.usages)
+            self._tokens += used.get("total_tokens", 0.0)
+            self._stopped = self._stopped or self._tokens >= limit
         return results
 
     async def _send(self, client: AsyncClient, prompts: Sequence[str]) -> list[RowResult]:

@@ -355,10 +355,11 @@ class OpenRun:
 
     def _check_tokens(self) -> None:
         limit, sums = self._config.budget.tokens, self.ledger.totals.sums
-        if limit is None or not self.ledger.totals.ok:
+        if limit is None:
             return
         used = sums.get("total_tokens")
-        done, total = self.ledger.totals.rows, self.ledger.header.total_rows
+        paused = sum(chunk.rows - len(chunk.rows_left) for chunk in self.ledger.chunks if chunk.rounds)
+        done, total = self.ledger.totals.rows + paused, self.ledger.header.total_rows
         if not used and self.ledger.totals.reused < self.ledger.totals.ok:
             raise BudgetExceededError(
                 f"max_total_tokens cannot be kept: this endpoint reports no tokens. {done} of {total} rows are done and "

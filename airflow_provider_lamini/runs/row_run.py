@@ -123,6 +123,11 @@ class RowRun:
         why = f" ({describe_failures(counts.failures)})" if counts.failed else ""
         if "total_tokens" in counts.sums:
             log.info("The platform counted %s.", describe_tokens(counts.sums))
+            limit = config.budget.tokens
+            if limit is not None and counts.sums["total_tokens"] > limit:
+                log.warning(
+                    "That is more than max_total_tokens=%d, but all rows were answered by then.", limit
+                )
         if cost := describe_cost(counts.sums):
             said = "the tokens cost" if COST in counts.sums else "the cost of the tokens is"
             log.info("At the connection's prices, %s %s.", said, cost)

@@ -20,7 +20,7 @@ from airflow_provider_lamini.rows.run_files import LEDGER
 from airflow_provider_lamini.rows.sources.batch import Cursor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from airflow_provider_lamini.rows.storage.folder import OutputFolder
 
@@ -105,6 +105,12 @@ class Chunk(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def first_row(self) -> int:
         """Index of its first row in the whole input."""
         return self.start.row
+
+    @property
+    def rows_left(self) -> Sequence[int]:
+        """Offsets of the rows of its last round: those whose results are not saved yet."""
+        rows = self.rounds[-1].rows if self.rounds else None
+        return range(self.rows) if rows is None else rows
 
     @property
     def submissions(self) -> list[ChunkSubmission]:
