@@ -36,8 +36,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Self
+
+    from airflow_provider_lamini.api.call import Json
 
 _MAX_COLUMNS = 50
 _MAX_NAME = 60
@@ -73,10 +75,18 @@ class InputChangedError(InputError):
 
 
 class BadRowError(RowError):
-    """One row, or one line of a file, cannot be used. A retry does not help until it is corrected."""
+    """One row, or one line of a file, cannot be used. A retry does not help until it is corrected.
+
+    :param message: what is wrong, and where
+    :param rest: the values of the row that can be used, if only some cannot
+    """
 
     reason = "bad_row"
     """Why, as a `FailureReason`."""
+
+    def __init__(self, message: str, rest: Mapping[str, Json] | None = None) -> None:
+        super().__init__(message)
+        self.rest = dict(rest or {})
 
 
 class NoPromptError(BadRowError):

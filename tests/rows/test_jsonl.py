@@ -143,7 +143,7 @@ def test_the_error_names_a_line_that_is_not_a_row(file, line, reason):
 @pytest.mark.parametrize("content", ['{{"a": {}, "b": 1}}', '{{"a": {{"x": {}, "y": 1}}, "b": 1}}'])
 def test_a_value_that_json_does_not_allow_only_matters_to_those_who_need_it(file, value, reason, content):
     source = open_source(file("a.jsonl", f'{{"a": 1}}\n{content.format(value)}\n'))
-    with pytest.raises(BadRowError, match=rf"a.jsonl, line 2: column 'a' {reason}"):
+    with pytest.raises(BadRowError, match=rf"a.jsonl, line 2: column 'a(\.x)?' {reason}"):
         list(source.read(columns=["a"]))
     assert [found.row.get("b") for found in source.read(columns=["b"])] == [None, 1]
     assert [found.row.get("b") for found in source.read()] == [None, 1]

@@ -25,6 +25,7 @@ from airflow_provider_lamini.rows.sources.csv_dialect import (
 )
 from airflow_provider_lamini.rows.sources.projection import Projection, project_declared
 from airflow_provider_lamini.rows.sources.textfile import UTF8_MARK, InputFile, LineReader
+from airflow_provider_lamini.rows.values import split_usable
 from airflow_provider_lamini.wording import counted
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ class _LineFeed:
         self._keep_bad = keep_bad
         self.invalid: str | None = None
         """What is wrong with a line since this was last reset. Only set if bad rows are kept."""
+        self.shortened = False
+        """Whether values of a line since then are lost."""
         self.start = self.first = 0
         """Where the current record begins: bytes before it, and the number of its first line. The caller updates both."""
         self._blocks = reader.blocks()
@@ -94,6 +97,7 @@ class _LineFeed:
 
         :raises BadRowError: if bad rows are not kept
         """
+        self.shortened = True
         if self._dropped:
             self.offset += self._dropped - len(line)
             self._reader.lines = self.line - 1
@@ -137,7 +141,6 @@ class _LineFeed:
             line = self._shorten(line)
         try:
             text = line.decode()
-            return self._dialect.protect_nulls(text) if self._has_escapes else text
         except UnicodeDecodeError:
             wrong = (
                 f"{self._name}, line {self.line}: the line is not valid {self._encoding.upper()}. Pass its encoding, such "
@@ -146,7 +149,8 @@ class _LineFeed:
             if not self._keep_bad:
                 raise BadRowError(wrong) from None
             self.invalid = wrong
-            return line.decode(errors="replace")
+            text = line.decode(errors="surrogateescape")  # such values cannot be used, the others can
+        return self._dialect.protect_nulls(text) if self._has_escapes else text
 
 
 class DelimitedReader:
@@ -304,7 +308,7 @@ class DelimitedReader:
         return TextBatch(shape.rows(records, nulls), place, name=self._file.name, ends=ends, lines=numbers)
 
     def _quoted(self, feed: _LineFeed, shape: _Shape, place: Cursor) -> Batch:
-        records: list[list[str]] = []
+        records: list[list[Any]] = []
         ends: list[int] = []
         numbers: list[int] = []
         bad: dict[int, RowFailure] = {}
@@ -316,10 +320,11 @@ class DelimitedReader:
                 record = self._record(reader, feed, shape.width, first)
             except BadRowError as error:
                 # Reading goes on with the next line. If the record had begun on an earlier one, its end may not be known.
-                is_over = feed.line == first or isinstance(error, _CompleteRecordError)
+                values = error.values if isinstance(error, _CompleteRecordError) else None
+                is_over = feed.line == first or values is not None
                 if not self._keep_bad or not is_over or _is_open(error):
                     raise
-                bad[len(records)], record = bad_row(error), [""] * shape.width
+                bad[len(records)], record = bad_row(error), values or [None] * shape.width
                 reader = self._dialect.records(feed)
             if record is None:
                 break
@@ -333,7 +338,7 @@ class DelimitedReader:
             numbers.append(feed.line)
         rows = shape.rows(records, self._nulls)
         for offset in bad:
-            rows[offset] = {}
+            rows[offset] = split_usable(rows[offset])[0]
         return TextBatch(rows, place, name=self._file.name, ends=ends, lines=numbers, bad=bad)
 
     def _record(
@@ -345,16 +350,19 @@ class DelimitedReader:
 
         :raises BadRowError: if it is not a row
         """
-        feed.invalid = None
+        feed.invalid, feed.shortened = None, False
         try:
             record: list[Any] | None = next(reader, None)
         except csv.Error as error:
             raise BadRowError(f"{self._file.name}, line {first}: {_reason(error)}") from error
         if feed.offset - feed.start > MAX_LINE and record and any(len(value) > MAX_LINE for value in record):
             feed.invalid = feed.invalid or f"{self._file.name}, line {first}: {_TOO_LONG}"
+        if feed.invalid and record is not None and len(record) == width:
+            raise _CompleteRecordError(
+                feed.invalid, [None if feed.shortened or len(value) > MAX_LINE else value for value in record]
+            )
         if feed.invalid:
-            is_complete = record is not None and len(record) == width
-            raise (_CompleteRecordError if is_complete else BadRowError)(feed.invalid)
+            raise BadRowError(feed.invalid)
         if not record or len(record) == width:
             return record
         if len(record) == 1 and _ROW_COUNT.fullmatch(record[0].strip()):
@@ -372,7 +380,15 @@ class DelimitedReader:
 
 
 class _CompleteRecordError(BadRowError):
-    """A record cannot be used, but has as many values as the header, so that it ends where it seems to."""
+    """A record cannot be used, but has as many values as the header, so that it ends where it seems to.
+
+    :param message: what is wrong with it
+    :param values: its values; null for those that are too long or lost
+    """
+
+    def __init__(self, message: str, values: list[str | None]) -> None:
+        super().__init__(message)
+        self.values = values
 
 
 def _is_open(error: BadRowError) -> bool:

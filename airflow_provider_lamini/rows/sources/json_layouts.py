@@ -107,7 +107,7 @@ def read_batches(
                 if not keep_bad:
                     raise
                 bad[len(rows)] = bad_row(error)
-                rows.append({})
+                rows.append(error.rest)
             ends.append(window.offset)
             lines.append(window.line)
         if rows:

@@ -19,7 +19,7 @@ from airflow_provider_lamini.rows.sources.batch import Batch, Cursor, TextBatch,
 from airflow_provider_lamini.rows.sources.projection import field_values
 from airflow_provider_lamini.rows.sources.records import PROMPT, ROW_AS_TEXT, is_row_as_text
 from airflow_provider_lamini.rows.sources.textfile import UTF8_MARK, InputFile, LineReader
-from airflow_provider_lamini.rows.values import json_value, split_usable
+from airflow_provider_lamini.rows.values import split_usable
 from airflow_provider_lamini.wording import counted
 
 if TYPE_CHECKING:
@@ -36,15 +36,12 @@ _ODD_CRLF = re.compile(rb"\n(?:(?<!\}\r\n)|[^{])")
 _UNUSABLE = "\0unusable row\0"
 _UNUSABLE_VALUE = "\ud800\0unusable value\0"
 """Begins with half of a surrogate pair, so that the fast decoder leaves it alone where it is not wanted, and else refuses it."""
+_NOT_UTF8 = "the line is not valid UTF-8. Convert the file to UTF-8."
 _Value = str | int | float | bool | list[Any] | dict[str, Any]
 _HINTS = {
     ord("["): "It starts with '[': JSON Lines has one object per line, not an array of all rows.",
     ord("{"): "Each line must be one complete JSON object.",
 }
-
-
-class _UnusableValueError(Exception):
-    """A value of a wanted column is none of JSON."""
 
 
 class _LineDecoder:
@@ -58,55 +55,70 @@ class _LineDecoder:
         self._decode = _decoder(columns, ()).decode
         self._wanted = wanted
 
-    def __call__(self, line: bytes) -> Row:
+    def __call__(self, line: bytes, place: str) -> Row:
         """Decode a line.
 
+        :param place: file and line, for the error
         :raises msgspec.MsgspecError: if it is not valid JSON
-        :raises _UnusableValueError: if a value that is needed is none of JSON; the message names the column
+        :raises UnicodeDecodeError: if it is neither that nor valid UTF-8
+        :raises BadRowError: if a value that is needed is none of JSON; the message names the column
         """
         try:
             return self._decode(line)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             found = _python_object(line)
-            if found is None:
+            if found is None or (self._wanted is None and not _is_utf8(line)):
                 raise
         if self._wanted is None:
             return split_usable(found, lambda *_: None)[0]
         row: Row = {}
+        problems: list[str] = []
         for column in self._wanted:
-            for value in field_values(found, column):
-                _check_usable(value)
-            if value is None and column not in found:
-                continue
-            try:
-                row[column] = json_value(value)
-            except ValueError as error:
-                _check_usable_below(value)
-                raise _UnusableValueError(f"column {short_name(column)!r} {error}") from None
+            part, wrong = _usable_part(found, column, place)
+            row |= part
+            problems += wrong
+        if problems:
+            raise BadRowError(problems[0] if _is_utf8(line) else f"{place}: {_NOT_UTF8}", rest=row)
         return row
 
 
-def _check_usable(value: object) -> None:
-    """Raise the error of a value that could not be written as JSON."""
+def _usable_part(found: Row, column: str, place: str) -> tuple[Row, list[str]]:
+    """What can be used of a column, or a field of one, and what is wrong with the rest."""
+    values = field_values(found, column)
+    # A text on the way to a field ends it: one that was noted stands for the object that has the field.
+    noted = list(_noted_problems(next((value for value in values if isinstance(value, str)), values[-1])))
+    if values[-1] is None and column not in found:
+        return {}, noted
+    part, wrong = split_usable({column: values[-1]})
+    return part, noted or [f"{place}: column {short_name(name)!r} {text}." for name, text in wrong.items()]
+
+
+def _noted_problems(value: Json) -> Iterator[str]:
+    """What is wrong with values that could not be written as JSON (`unusable_value`): a value, or those below it."""
     if isinstance(value, str) and value.startswith(_UNUSABLE_VALUE):
-        raise BadRowError(value.removeprefix(_UNUSABLE_VALUE))
-
-
-def _check_usable_below(value: object) -> None:
-    """Raise the error of the first such value within an object."""
-    _check_usable(value)
-    if isinstance(value, dict):
-        for item in value.values():
-            _check_usable_below(item)
+        yield value.removeprefix(_UNUSABLE_VALUE)
+    elif isinstance(value, dict):
+        yield from chain.from_iterable(map(_noted_problems, value.values()))
 
 
 def _python_object(line: bytes) -> dict[str, Any] | None:
-    """The object of a line as Python's parser reads it, which takes NaN and halves of surrogate pairs."""
+    """The object of a line as Python's parser reads it, which takes NaN and halves of surrogate pairs.
+
+    Bytes that are not UTF-8 become such halves.
+    """
     try:
-        found = json.loads(line)
+        found = json.loads(line.decode(errors="surrogateescape"))
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 class _LineBatch(Batch):
@@ -257,7 +269,7 @@ def _read_lines(decoder: _LineDecoder, block: bytes, start: Cursor, name: str, *
             except BadRowError as error:
                 if not keep_bad:
                     raise
-                bad[len(rows)], row = bad_row(error), {}
+                bad[len(rows)], row = bad_row(error), error.rest
             rows.append(row)
             ends.append(end)
             lines.append(number)
@@ -300,15 +312,13 @@ def _read_line(decoder: _LineDecoder, line: bytes, place: str) -> Row:
             raise BadRowError(
                 f"{place}: expected an object or a text, not {_name(value)}. {_hint(line)}".strip()
             )
-        return decoder(line)
+        return decoder(line, place)
     except UnicodeDecodeError:
-        raise BadRowError(f"{place}: the line is not valid UTF-8. Convert the file to UTF-8.") from None
+        raise BadRowError(f"{place}: {_NOT_UTF8}") from None
     except RecursionError:
         raise BadRowError(f"{place}: the value is nested too deeply.") from None
     except msgspec.MsgspecError as error:
         raise BadRowError(f"{place}: not valid JSON ({_reason(error)}). {_hint(line)}".strip()) from None
-    except _UnusableValueError as error:
-        raise BadRowError(f"{place}: {error}.") from None
 
 
 def _reason(error: msgspec.MsgspecError) -> str:

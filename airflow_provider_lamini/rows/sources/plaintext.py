@@ -91,6 +91,7 @@ def _read_lines(block: bytes, start: Cursor, file: InputFile) -> TextBatch:
     end = start.offset
     for number, line in enumerate(block.split(b"\n")[:-1], start.line + 1):
         end += len(line) + 1
+        text: str | None
         try:
             text = line.removeprefix(UTF8_MARK).removesuffix(b"\r").decode()
         except UnicodeDecodeError:
@@ -100,8 +101,8 @@ def _read_lines(block: bytes, start: Cursor, file: InputFile) -> TextBatch:
             )
             if not file.keep_bad:
                 raise wrong from None
-            text, bad[len(rows)] = "?", bad_row(wrong)
-        if not is_blank(text):
+            text, bad[len(rows)] = None, bad_row(wrong)
+        if text is None or not is_blank(text):
             rows.append({PROMPT: text})
             ends.append(end)
             lines.append(number)
