@@ -31,13 +31,15 @@ Metric = Callable[[str, "Json"], float]
 
 _WORD = re.compile(r"(?:(?<!\w)-(?=\d))?\w+(?:[+#]+(?!\w))?")
 """A word, with what tells -5 from 5 and C++ from C#."""
+_WHOLE_NUMBER = re.compile(r"(?<![\w.])(\d+)\.0+(?!\w|\.\d)")
+"""A whole number with zeros behind its point, as pandas writes those of a column in which one is missing."""
 
 
 def exact_match(expected: str, output: Json) -> float:
     """Whether both have the same words in the same order, regardless of case, blanks and punctuation.
 
-    The sign of a number counts, and so does what is no word if there are no words, such as an emoji. If the output is no text,
-    the order of keys does not count, nor whether a number is written as 5 or 5.0.
+    The sign of a number counts, and so does what is no word if there are no words, such as an emoji; but 5.0 is 5. If the output
+    is no text, the order of keys does not count.
 
     :param expected: the right answer
     :param output: the model's answer
@@ -147,7 +149,7 @@ _MARKS = _MarksAsLetters({ord("\N{MINUS SIGN}"): "-"})
 
 def _words(text: str) -> list[str]:
     """The words of a text; if there are none, as in an emoji, what stands between blanks."""
-    plain = unicodedata.normalize("NFKC", text).casefold()
+    plain = _WHOLE_NUMBER.sub(r"\1", unicodedata.normalize("NFKC", text).casefold())
     return _WORD.findall(plain if plain.isascii() else plain.translate(_MARKS)) or plain.split()
 
 
@@ -161,16 +163,7 @@ def _words_of_both(expected: str, output: Json) -> tuple[list[str], list[str]]:
 
 
 def _json_text(value: Json) -> str:
-    return json.dumps(_with_whole_numbers(value), sort_keys=True, ensure_ascii=False)
-
-
-def _with_whole_numbers(value: Json) -> Json:
-    """A value in which 5.0 is 5."""
-    if isinstance(value, dict):
-        return {name: _with_whole_numbers(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return list(map(_with_whole_numbers, value))
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
 GATES = ("fail", "skip", "return")
