@@ -137,11 +137,11 @@ class PlatformHook(BaseHook):
         from airflow_provider_lamini.api.client import Client
 
         once = replace(self.settings(), retry_budget=0.0, model_loading_budget=0.0)
-        with open_client(Client, once, self.conn_id) as client:
-            try:
+        try:
+            with open_client(Client, once, self.conn_id) as client:
                 return client.send(call)
-            finally:
-                report_sent_requests()
+        finally:
+            report_sent_requests()
 
     def __getstate__(self) -> dict[str, object]:
         """Leave the key and the open client out of a pickle."""
@@ -149,9 +149,11 @@ class PlatformHook(BaseHook):
 
     def close(self) -> None:
         """Close the client. The hook can be used again; it then opens a new one."""
-        if self._client is not None:
-            self._client.close()
-            self._client = None
+        client, self._client = self._client, None
+        try:
+            if client is not None:
+                client.close()
+        finally:  # also without a client of its own: whoever used the hook's settings has sent requests, too
             report_sent_requests()
 
     def forget_connection(self) -> None:
@@ -182,9 +184,11 @@ class PlatformHook(BaseHook):
         """
         from airflow_provider_lamini.api.client import AsyncClient
 
-        async with open_client(AsyncClient, await self.asettings(), self.conn_id) as client:
-            yield client
-        report_sent_requests()
+        try:
+            async with open_client(AsyncClient, await self.asettings(), self.conn_id) as client:
+                yield client
+        finally:
+            report_sent_requests()
 
     async def asend(self, call: Call[T]) -> T:
         """Send one request through a new client. To send several, share a client: :meth:`aclient`.

@@ -17,6 +17,7 @@ from airflow_provider_lamini.api.errors import (
     ProtocolError,
 )
 from airflow_provider_lamini.hooks.connection import open_client
+from airflow_provider_lamini.hooks.telemetry import report_requests
 
 if TYPE_CHECKING:
     from airflow_provider_lamini.api.call import Call
@@ -45,8 +46,11 @@ def send_once(settings: ClientSettings, call: Call[T], seconds: float, conn_id: 
         model_loading_budget=0,
     )
     # Not asyncio.run: it would wait for a DNS lookup that hangs, long after the timeout.
-    with closing(asyncio.new_event_loop()) as loop:
-        return loop.run_until_complete(_send(once, call, seconds, conn_id))
+    try:
+        with closing(asyncio.new_event_loop()) as loop:
+            return loop.run_until_complete(_send(once, call, seconds, conn_id))
+    finally:
+        report_requests()
 
 
 async def _send(settings: ClientSettings, call: Call[T], seconds: float, conn_id: str) -> T:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from airflow_provider_lamini.hooks.connection import aread_connection
+from airflow_provider_lamini.hooks.telemetry import report_requests
 from airflow_provider_lamini.jobs.watch import Watch
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ async def private_watch(hook: PlatformHook, cache: ResultCache) -> AsyncIterator
     try:
         yield watch
     finally:
+        report_requests()
         await watch.close()
 
 
@@ -71,6 +73,7 @@ async def shared_watch(platform: Platform, conn_id: str) -> AsyncIterator[Watch]
     try:
         yield shared.watch
     finally:
+        report_requests()
         shared.users -= 1
         if shared.users == 0:
             # Removed first: a user who comes while it closes opens a new one.

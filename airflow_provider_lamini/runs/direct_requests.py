@@ -25,6 +25,7 @@ from airflow_provider_lamini.exceptions import (
     TooManyFailedRowsError,
     WaitTimeoutError,
 )
+from airflow_provider_lamini.hooks.telemetry import report_requests
 from airflow_provider_lamini.jobs.progress import Progress
 from airflow_provider_lamini.rows.answers import RowResult, set_result
 from airflow_provider_lamini.rows.endpoints import ServedEndpoint
@@ -126,6 +127,8 @@ class DirectRequests:
             raise WaitTimeoutError(
                 "The task's timeout has passed. Its finished chunks are kept; a retry sends the remaining rows."
             ) from error
+        finally:
+            report_requests()
 
     async def _send_all(self) -> None:
         self._slots = asyncio.Semaphore(self._config.max_in_flight)
@@ -342,6 +345,7 @@ class DirectRequests:
                 await asyncio.sleep(self._task.options.poll_interval)
                 progress = Progress(jobs=0, done=self._done, total=total, skipped=skipped, since=since)
                 self._task.log.info("%s", progress.line({}))
+                report_requests()  # the run may take days
 
 
 def _reason(error: Exception) -> FailureReason:

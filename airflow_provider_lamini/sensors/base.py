@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import (
@@ -82,11 +83,18 @@ class JobSensor(BaseSensorOperator):
         job_id, kind = self._job()
         push_job_url(context, self.make_hook().web_job_url(kind.short_name, job_id))
         if not self.deferrable:
-            return super().execute(context)
+            return self._wait_here(kind, context)
         poked = self.poke(context)
         if isinstance(poked, PokeReturnValue):
             return poked.xcom_value
         return self._defer()
+
+    def _wait_here(self, kind: JobKind, context: Context) -> Any:
+        from airflow_provider_lamini.hooks.telemetry import waiting
+
+        # With mode="reschedule", this process polls once, and nothing waits.
+        with nullcontext() if self.reschedule else waiting(kind.name, 1):
+            return super().execute(context)
 
     def _defer(self) -> NoReturn:
         from airflow_provider_lamini.triggers.job import JobTrigger

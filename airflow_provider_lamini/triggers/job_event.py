@@ -96,6 +96,7 @@ class JobEventTrigger(event_trigger_class()):  # type: ignore[misc]  # the class
         """Poll the list of jobs, and yield an event for each one that has ended since the poll before."""
         name = f"{self.platform}/{self.kind}"
         await load_kind(name)
+        from airflow_provider_lamini.hooks.telemetry import report_requests
         from airflow_provider_lamini.hooks.watches import shared_watch
         from airflow_provider_lamini.platforms import job_kind, platform
 
@@ -106,6 +107,7 @@ class JobEventTrigger(event_trigger_class()):  # type: ignore[misc]  # the class
         async with shared_watch(platform(self.platform), self.conn_id) as watch:
             while True:
                 statuses = await self._poll(watch, kind)
+                report_requests()  # a watcher never ends
                 if statuses is not None:
                     first = known is None
                     known = known or await self._restore()
