@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from airflow_provider_lamini.api.call import Call
+    from airflow_provider_lamini.api.pacing import TokenBudget
     from airflow_provider_lamini.api.settings import ClientSettings
 
 T = TypeVar("T")
@@ -61,6 +62,7 @@ class Exchange:
         self._tokens = None
         if settings.tokens_per_minute is not None:
             self._tokens = token_budget(settings.base_url, settings.key, settings.tokens_per_minute, clock)
+        self._limited = self._tokens is not None or settings.requests_per_second is not None
         self._outage = OutageLog(log, clock)
 
     def send(self, call: Call[T]) -> Flow[T]:
@@ -109,13 +111,14 @@ class Exchange:
         return 0.0 if self._tokens is None or not call.prompt_fields else estimate_tokens(call)
 
     def _with_retries(self, call: Call[T], estimate: float, attempt: Callable[[int], Flow[R]]) -> Flow[R]:
-        first_started = self._clock()
+        first_started = started = self._clock()
         retries: Retries | None = None
         number = 1
         try:
             while True:
-                yield from self._hold_back(estimate)
-                started = self._clock()
+                if self._limited:
+                    yield from self._hold_back(estimate)
+                    started = self._clock()
                 try:
                     result = yield from attempt(number)
                 except failures.AttemptFailed as failed:
@@ -130,32 +133,33 @@ class Exchange:
                     self._outage.answered()
                     return result
                 yield Sleep(pause)
-                number += 1
+                number, started = number + 1, self._clock()
         except failures.AttemptFailed as failed:
             TRAFFIC.add(self._settings.platform, call.operation, failures=1)
             raise failed.as_error(call, number, self._clock() - first_started) from None
 
     def _hold_back(self, estimate: float) -> Flow[None]:
         """Wait until the connection's limits allow one more request."""
-        if self._tokens is not None and estimate:
-            wait = self._tokens.take(estimate)
-            try:
-                if wait:
-                    yield Sleep(wait)
-            except BaseException:  # the wait was cancelled
+        wait = 0.0 if self._tokens is None else self._tokens.take(estimate)
+        try:
+            if wait:
+                yield Sleep(wait)
+            wait = self._pacer.seconds_to_wait()
+            if wait:
+                yield Sleep(wait)
+        except BaseException:  # the wait was cancelled
+            if self._tokens is not None:
                 self._tokens.give_back(estimate)
-                raise
-        wait = self._pacer.seconds_to_wait()
-        if wait:
-            yield Sleep(wait)
+            raise
 
-    def _settle(self, call: Call[T], transfer: Transfer, estimate: float) -> None:
+    @staticmethod
+    def _settle(budget: TokenBudget, call: Call[T], transfer: Transfer, estimate: float) -> None:
         """Charge what the platform counted instead of the estimate."""
-        if self._tokens is None or call.tokens_used is None or transfer.streamed:
+        if call.tokens_used is None or transfer.streamed:
             return
         used = call.tokens_used(transfer.body)
         if used is not None:
-            self._tokens.give_back(estimate - used)
+            budget.give_back(estimate - used)
 
     def _request(self, call: Call[T], prepared: PreparedCall, number: int, estimate: float) -> Flow[T]:
         try:
@@ -167,7 +171,8 @@ class Exchange:
             if found is None:
                 raise
             return found
-        self._settle(call, transfer, estimate)
+        if self._tokens is not None:
+            self._settle(self._tokens, call, transfer, estimate)
         try:
             if transfer.streamed:
                 return cast("T", transfer.reader_result())

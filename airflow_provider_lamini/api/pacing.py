@@ -69,6 +69,8 @@ class TokenBudget:
 
         :param tokens: how many
         """
+        if not tokens:
+            return 0.0
         with self._lock:
             self._refill()
             missing = min(tokens, self._capacity) - self._left

@@ -155,22 +155,22 @@ def test_a_cancelled_wait_takes_no_tokens(settings, responses, fake_time):
     assert shared.take(10) == pytest.approx(1)
 
 
-def test_a_signal_ends_a_blocking_wait_and_takes_no_tokens(settings, responses, fake_time):
+@pytest.mark.parametrize("case", [(None, 600, 10), (0.01, 100, 510)])
+def test_a_signal_ends_a_blocking_wait_and_takes_no_tokens(settings, responses, fake_time, case):
+    """Also that for the limit of requests, which follows the one for tokens."""
+
     def interrupted(_):
         raise KeyboardInterrupt
 
-    app = responses(answered())
-    with Client(
-        settings(tokens_per_minute=MINUTE),
-        transport=httpx.MockTransport(app),
-        sleep=interrupted,
-        clock=fake_time.clock,
-    ) as client:
-        client.send(complete(600))
+    per_second, first, then = case
+    limits = settings(tokens_per_minute=MINUTE, requests_per_second=per_second)
+    transport = httpx.MockTransport(responses(answered()))
+    with Client(limits, transport=transport, sleep=interrupted, clock=fake_time.clock) as client:
+        client.send(complete(first))
         with pytest.raises(KeyboardInterrupt):
             client.send(complete(500))
     shared = token_budget("http://platform.test", "secret-key-123", MINUTE, fake_time.clock)
-    assert shared.take(10) == pytest.approx(1)
+    assert shared.take(then) == pytest.approx(1)
 
 
 def test_a_long_wait_is_logged_once_a_minute(budget, caplog):
