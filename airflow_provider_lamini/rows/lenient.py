@@ -92,7 +92,8 @@ def object_in(output: Json) -> Json:
     """The one object in an output.
 
     :param output: an object, or a text. Thinking before the answer, a code fence and words around the object are dropped.
-    :return: the object; the output itself if there is none, or more than one, so that its meaning is not certain
+    :return: the object; the output itself if there is none, or more than one, or if it has a name twice, so that its meaning
+        is not certain
     """
     if not isinstance(output, str):
         return output
@@ -101,7 +102,19 @@ def object_in(output: Json) -> Json:
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
         found = _objects(_without_thinking(output))
         return found[0] if len(found) == 1 else output
-    return whole
+    return whole if has_unique_names(output) else output
+
+
+def has_unique_names(text: str) -> bool:
+    """Whether no object in a JSON text has the same name twice: each decoder keeps another one of the two values.
+
+    :param text: JSON that can be decoded
+    """
+    try:
+        _DECODER.decode(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _without_thinking(text: str) -> str:
@@ -169,8 +182,15 @@ def _finite(digits: str) -> float:
     return number
 
 
-_DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
-"""Decodes an object in the middle of a text, which msgspec cannot."""
+def _with_unique_names(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name occurs twice")
+    return found
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite, object_pairs_hook=_with_unique_names)
+"""Decodes an object in the middle of a text, and notices a name that occurs twice; msgspec does neither."""
 
 
 class Relaxation:

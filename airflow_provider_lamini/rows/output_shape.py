@@ -10,7 +10,7 @@ import msgspec
 
 from airflow_provider_lamini.api.output_types import flat_output_type, json_schema
 from airflow_provider_lamini.rows.errors import MissingExtraError
-from airflow_provider_lamini.rows.lenient import Relaxation, object_in
+from airflow_provider_lamini.rows.lenient import Relaxation, has_unique_names, object_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -105,7 +105,7 @@ def _decoded(output: Json) -> Json:
         decoded: Json = msgspec.json.decode(output)
     except msgspec.DecodeError:
         return output
-    return decoded
+    return decoded if has_unique_names(output) else output
 
 
 def _misfit(value: dict[str, Json], schema: dict[str, Json]) -> str | None:

@@ -65,9 +65,16 @@ def parse_requests(
             f"messages needs endpoint='chat': {form.path} takes texts, no conversations."
         )
     try:
-        template = None if column is not None else PromptTemplate.parse(prompt)
+        template = None if column is not None and prompt is None else PromptTemplate.parse(prompt)
     except ColumnError as error:
         raise InvalidArgumentError(str(error)) from error.__cause__
+    if column is not None and template is not None:
+        if not template.is_one_value:
+            raise InvalidArgumentError(
+                "prompt and messages exclude each other: with messages, the conversation of a row is all that is sent. For an "
+                "instruction before each conversation, pass system."
+            )
+        template = None  # the name of a column is the default
     system_template = _system(system)
     if system_template is not None and system_template.constant:  # so the endpoint adds it
         system_template = None

@@ -154,6 +154,7 @@ def test_a_completion_refuses_them_as_well(platform, name):
         ({"check": "no.such.check"}, "check: 'no.such.check' cannot be imported"),
         ({"check": 5}, "check must be a callable"),
         ({"strict_output": "maybe"}, "strict_output must be true or false"),
+        ({"messages": "talk", "prompt": "Summarize {x}"}, "prompt and messages exclude each other"),
         ({"fail_on_length": "maybe"}, "fail_on_length must be true or false"),
         (
             {"accept_answers": ["timeout"]},

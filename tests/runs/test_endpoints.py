@@ -341,6 +341,22 @@ def test_what_is_no_object_fails_the_row(output):
     assert outcome(output, "stop", KIND).failure == misfit("it is not an object")
 
 
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ('{"said": "x", "said": "y"}', {"said": "str"}),
+        ('Here it is: {"said": "x", "said": "y"}', {"said": "str"}),
+        ('{"said": {"a": 1, "a": 2}}', {"type": "object", "properties": {"said": {"type": "object"}}}),
+    ],
+)
+def test_an_object_with_a_name_twice_fails_the_row_because_nobody_knows_which_value_was_meant(
+    text, kind, strict
+):
+    assert outcome(text, "stop", kind, strict=strict).failure == misfit("it is not an object")
+    assert outcome(text.replace('"said": "x", ', "").replace('"a": 1, ', ""), "stop", kind).failure is None
+
+
 def test_where_the_bound_on_tokens_cut_the_object_the_error_says_so():
     assert outcome('{"mood": "go', "length", KIND) == RowResult(
         None,
