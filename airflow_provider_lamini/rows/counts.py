@@ -28,7 +28,7 @@ class Counts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     failed: int = 0
     retried: int = 0
     finish_reasons: dict[str, int] = {}
-    sums: dict[str, float] = {}
+    sums: dict[str, int | float] = {}
     failures: dict[str, int] = {}
     reused: int = 0
 
