@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+
 import pytest
 
 from airflow_provider_lamini.rows.errors import InputError, InputUnavailableError
-from airflow_provider_lamini.rows.sources.database_errors import connection_errors, query_errors
+from airflow_provider_lamini.rows.sources.database_errors import (
+    connection_errors,
+    driver_failure,
+    query_errors,
+)
 
 
 class Error(Exception):
@@ -92,3 +99,17 @@ def test_parameters_that_do_not_fit_are_named(error):
         raise error
     with pytest.raises(type(error)), query_errors("the query"):
         raise error
+
+
+def test_an_integer_that_sqlite_cannot_hold_does_not_fit():
+    with closing(sqlite3.connect(":memory:")) as connection:
+        with pytest.raises(OverflowError) as caught:
+            connection.execute("SELECT ?", [2**70])
+        with (
+            pytest.raises(
+                InputError, match=r"sql_parameters do not fit the placeholders of the query \(Overflow"
+            ),
+            query_errors("the query", executes=True),
+        ):
+            connection.execute("SELECT ?", [2**70])
+    assert driver_failure(caught.value) == ("a value does not fit (OverflowError)", False)

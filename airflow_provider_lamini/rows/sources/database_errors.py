@@ -21,7 +21,7 @@ _MISTAKE_CLASSES = frozenset({"DataError", "IntegrityError", "NotSupportedError"
 _SQLITE_ERROR, _SQLITE_RANGE, _SQLITE_PRIMARY = 1, 25, 0xFF
 _MYSQL_MISTAKES = frozenset({1044, 1049, 1052, 1054, 1064, 1142, 1143, 1146, 1305, 1370})
 """Access denied, or a database, table, column or function that does not exist. Some drivers call these operational errors."""
-_OF_PARAMETERS = (TypeError, KeyError, IndexError, ValueError)
+_OF_PARAMETERS = (TypeError, KeyError, IndexError, ValueError, OverflowError)
 """What drivers raise if the parameters do not fit the placeholders."""
 _MAX_TEXT = 200
 
@@ -77,6 +77,8 @@ def driver_failure(error: Exception) -> tuple[str, bool] | None:
 
     :param error: the error
     """
+    if isinstance(error, OverflowError):  # an integer that SQLite cannot hold
+        return f"a value does not fit ({type(error).__name__})", False
     if not _is_of_driver(error):
         return None
     return (_text(error), True) if _may_pass(error) else (_reason(error), False)
