@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.api.call import Json
     from airflow_provider_lamini.rows.values import Row
 
+PROMPT = "prompt"
+"""The column of a row that is a plain text."""
+
 ColumnKind = Literal["text", "integer", "number", "flag", "json"]
 """Type of a whole column. ``integer`` has 64 bits; ``json`` stands for lists, mappings and values of several types."""
 

@@ -47,6 +47,44 @@ def test_a_value_of_an_odd_type_is_sent_as_json_has_it(world, kind, form):
     assert prompts(world, table if form == "table" else write(world, table)) == [expected]
 
 
+FRAME = pd.DataFrame({"prompt": ["a", "b"], "n": [1, 2]}, index=["x", "y"])
+
+
+def test_rows_that_a_loop_over_a_frame_gives_are_rows(world):
+    rows = [row for _, row in FRAME.iterrows()]
+    assert prompts(world, rows, prompt="{prompt} {n}") == ["a 1", "b 2"]
+    assert prompts(world, [rows, rows[:1]], on_other_run="replace") == ["a", "b", "a"]
+
+
+def test_series_of_texts_are_pages(world):
+    assert prompts(world, [pd.Series(["a"]), pd.Series(["b", "c"], index=[7, 8])]) == ["a", "b", "c"]
+
+
+SERIES = {
+    "counted values": (
+        pd.Series(["a", "a", "b"], name="prompt").value_counts(),
+        "{prompt} {count}",
+        ["a 2", "b 1"],
+    ),
+    "sizes of groups": (FRAME.groupby("prompt").size(), "{prompt} {value}", ["a 1", "b 1"]),
+    "a column with an index": (FRAME.rename_axis("id")["prompt"], "{id} {prompt}", ["x a", "y b"]),
+    "a column of another name": (
+        FRAME.rename_axis("id")["prompt"].rename("text"),
+        "{id} {prompt}",
+        ["x a", "y b"],
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SERIES)
+def test_the_named_index_of_a_series_becomes_columns(world, kind):
+    series, prompt, expected = SERIES[kind]
+    assert prompts(world, series, prompt=prompt) == expected
+    assert prompts(world, [series], prompt=prompt, on_other_run="replace") == expected
+    first = [text.split()[0 if "prompt} " in prompt else 1] for text in expected]
+    assert prompts(world, series, on_other_run="replace") == first
+
+
 @pytest.mark.parametrize("texts", [[["a", "b"]], [["a", "b"], ["c", "d"]]])
 def test_a_matrix_has_rows_and_no_pages(world, texts):
     with pytest.raises(InvalidArgumentError, match=r"row 0 of the list.* 2 values: name them with columns="):

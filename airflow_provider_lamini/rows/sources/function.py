@@ -6,12 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_lamini.rows.columns import PROMPT
 from airflow_provider_lamini.rows.errors import BadRowError, InputError
 from airflow_provider_lamini.rows.hashes import digest
 from airflow_provider_lamini.rows.sources.jsonl import unusable_value
 from airflow_provider_lamini.rows.sources.lists import as_row, usable_part
 from airflow_provider_lamini.rows.sources.read_once import ReadOnceInput, encode_rows
-from airflow_provider_lamini.rows.sources.records import PROMPT, flatten
+from airflow_provider_lamini.rows.sources.records import flatten
 from airflow_provider_lamini.rows.sources.tables import is_table, table_rows
 from airflow_provider_lamini.rows.values import is_path_object
 from airflow_provider_lamini.wording import a_type

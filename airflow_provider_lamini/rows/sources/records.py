@@ -8,13 +8,17 @@ from typing import Any, cast
 
 import msgspec
 
+from airflow_provider_lamini.rows.columns import PROMPT
 from airflow_provider_lamini.rows.errors import InputError
-from airflow_provider_lamini.rows.sources.tables import is_sliced, is_table, join_tables, table_rows
+from airflow_provider_lamini.rows.sources.tables import (
+    is_row_of_frame,
+    is_sliced,
+    is_table,
+    join_tables,
+    table_rows,
+)
 from airflow_provider_lamini.rows.values import kind
 from airflow_provider_lamini.wording import counted
-
-PROMPT = "prompt"
-"""The column of a row that is a plain text."""
 
 _DESCRIPTION_LENGTH = 7
 """The number of values with which a database cursor describes a column."""
@@ -134,7 +138,7 @@ def _rows_of_page(page: Any) -> tuple[Sequence[object], list[str] | None]:
 def _is_page(item: object) -> bool:
     """Whether an item of a list may be a list of rows."""
     if is_table(item):
-        return True
+        return not is_row_of_frame(item)
     if _described(item) is not None:
         return True
     return isinstance(item, list) and all(
@@ -142,6 +146,7 @@ def _is_page(item: object) -> bool:
         or _own_names(row) is not None
         or is_record(row)
         or hasattr(row, "_mapping")
+        or (is_table(row) and is_row_of_frame(row))
         for row in item
     )
 

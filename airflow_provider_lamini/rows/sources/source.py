@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from airflow_provider_lamini.rows.columns import concatenate
+from airflow_provider_lamini.rows.columns import PROMPT, concatenate
 from airflow_provider_lamini.rows.errors import ColumnError, InputChangedError, InputError, short_name
 from airflow_provider_lamini.rows.sources.batch import FAILED, Cursor, SourceChunk, SourceRow, kept_batches
 from airflow_provider_lamini.rows.sources.finder import FileFinder, is_errors_file
@@ -21,7 +21,6 @@ from airflow_provider_lamini.rows.sources.forms import KNOWN, files_of_list, is_
 from airflow_provider_lamini.rows.sources.options import InputOptions
 from airflow_provider_lamini.rows.sources.projection import project_declared, project_open
 from airflow_provider_lamini.rows.sources.read_once import ReadOnceInput
-from airflow_provider_lamini.rows.sources.records import PROMPT
 from airflow_provider_lamini.rows.sources.tables import is_table, repeated_columns, repeated_names, table_rows
 from airflow_provider_lamini.rows.storage.local import TemporaryFile
 from airflow_provider_lamini.rows.storage.uris import redacted_uri, short_uri

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard, cast, overload
 
+from airflow_provider_lamini.rows.columns import PROMPT
 from airflow_provider_lamini.rows.errors import ColumnError, InputError
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def table_rows(value: object) -> Sequence[object]:
     """The rows of a table, converted when they are read.
 
     :param value: a DataFrame or an Arrow table, whose rows become mappings; or a Series or an array of texts. The index of a
-        DataFrame becomes columns if it has names.
+        DataFrame or a Series becomes columns if it has names.
     :raises InputError: if it is a lazy frame
     :raises ColumnError: if no column has a text as its name
     """
@@ -43,13 +44,8 @@ def table_rows(value: object) -> Sequence[object]:
         return _arrow_rows(table)
     if hasattr(table, "to_dicts"):  # polars
         return _Slices(len(table), lambda begin, end: _dicts(table[begin:end]), table.columns)
-    if hasattr(table, "iloc") and hasattr(table, "columns"):  # pandas
-        named = _with_index(table)
-        found = _usable([str(name) if isinstance(name, int) else name for name in named.columns])
-        plain = named.iloc[:, found.positions].set_axis(found.names, axis=1)
-        return _Slices(
-            len(plain), lambda begin, end: _records(plain.iloc[begin:end]), found.names, found.repeated
-        )
+    if hasattr(table, "iloc") and (hasattr(table, "columns") or _has_named_index(table)):  # pandas
+        return _pandas_rows(table)
     if hasattr(table, "collect"):
         raise InputError("The input is a lazy frame. Pass its rows: call collect() first.")
     fields = getattr(getattr(table, "dtype", None), "names", None)
@@ -63,6 +59,15 @@ def table_rows(value: object) -> Sequence[object]:
         if hasattr(table, method):
             return list(map(_without_nan, getattr(table, method)()))
     raise InputError(f"The input is of type {type(value).__name__}, which has no rows.")
+
+
+def _pandas_rows(table: Any) -> Sequence[object]:
+    named = _with_index(table if hasattr(table, "columns") else _frame_of_series(table))
+    found = _usable([str(name) if isinstance(name, int) else name for name in named.columns])
+    plain = named.iloc[:, found.positions].set_axis(found.names, axis=1)
+    return _Slices(
+        len(plain), lambda begin, end: _records(plain.iloc[begin:end]), found.names, found.repeated
+    )
 
 
 def join_tables(tables: Sequence[_Slices]) -> _Slices:
@@ -99,10 +104,30 @@ def is_sliced(rows: object) -> TypeGuard[_Slices]:
     return isinstance(rows, _Slices)
 
 
+def is_row_of_frame(value: Any) -> bool:
+    """Whether a value is a row of a DataFrame, as ``iterrows()`` gives it: a Series with the columns as its index.
+
+    :param value: a table (`is_table`)
+    """
+    if not hasattr(value, "iloc") or hasattr(value, "columns") or _has_named_index(value) or not len(value):
+        return False
+    return all(isinstance(name, str) for name in value.index)
+
+
+def _has_named_index(table: Any) -> bool:
+    return any(name is not None for name in table.index.names)
+
+
+def _frame_of_series(series: Any) -> Any:
+    """A Series with a named index as a frame with its values in the column ``prompt``, unless the index has that name."""
+    others = series.name if isinstance(series.name, str) and series.name != PROMPT else "value"
+    return series.to_frame(others if PROMPT in series.index.names else PROMPT)
+
+
 def _with_index(frame: Any) -> Any:
     """A frame of pandas whose named index is columns. A column of that name counts instead of it."""
     names = frame.index.names
-    if all(name is None for name in names):
+    if not _has_named_index(frame):
         return frame
     known = [level for level, name in enumerate(names) if name in frame.columns]
     kept = frame.reset_index(level=known, drop=True) if known else frame
