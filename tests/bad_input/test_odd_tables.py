@@ -60,6 +60,15 @@ def test_series_of_texts_are_pages(world):
     assert prompts(world, [pd.Series(["a"]), pd.Series(["b", "c"], index=[7, 8])]) == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize("form", ["pandas", "Arrow"])
+def test_a_table_whose_columns_all_have_one_name_is_refused(world, form):
+    names, rows = ["prompt", "prompt"], [["a", "b"], ["c", "d"]]
+    table = pd.DataFrame(rows, columns=names) if form == "pandas" else pa.table(rows, names=names)
+    for value in (table, [table, table]):
+        with pytest.raises(InvalidArgumentError, match="more than one column 'prompt'"):
+            prompts(world, value)
+
+
 SERIES = {
     "counted values": (
         pd.Series(["a", "a", "b"], name="prompt").value_counts(),

@@ -250,9 +250,14 @@ def _arrow_rows(table: Any) -> Sequence[object]:
 
     found = _usable(table.schema.names)
     usable = pa.table(table.select(found.positions))
+
+    def rows(begin: int, end: int) -> Sequence[object]:
+        # Without columns, a table of Arrow has no rows either.
+        return _arrow_slice(usable.slice(begin, end - begin)) if found.names else [{}] * (end - begin)
+
     return _Slices(
         table.num_rows,
-        lambda begin, end: _arrow_slice(usable.slice(begin, end - begin)),
+        rows,
         found.names,
         found.repeated,
     )
