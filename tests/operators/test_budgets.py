@@ -121,7 +121,10 @@ def test_tokens_are_counted_over_all_tries_and_end_the_run_also_within_a_chunk(
     with log_lines() as lines:
         ended = run_to_end(inference(max_total_tokens=199, **given))
     counts = ended.result["counts"]
-    assert (counts["ok"], repr(counts["sums"]["total_tokens"])) == (25, "200")  # also in a later try a whole number
+    assert (counts["ok"], repr(counts["sums"]["total_tokens"])) == (
+        25,
+        "200",
+    )  # also in a later try a whole number
     assert sorted(engine.prompts) == PROMPTS
     assert any("more than max_total_tokens=199, but all rows were answered" in line for line in lines)
 
