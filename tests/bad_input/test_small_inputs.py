@@ -180,6 +180,16 @@ def test_a_small_table_is_sent_as_it_reads(world, kind):
     assert prompts(world, table, **KEEP) == expected
 
 
+@pytest.mark.parametrize(
+    "value", [["a", None], ["a", float("nan")], pd.Series(["a", None]), [{"prompt": "a"}, None]]
+)
+def test_a_row_that_is_missing_has_no_prompt(world, value):
+    with pytest.raises(InvalidArgumentError, match=r"row 1 .* has no value in the column 'prompt'"):
+        prompts(world, value)
+    assert prompts(world, value, **KEEP) == ["a", FAILED]
+    assert [row["error_reason"] for row in rows_in(world.folder / "out", "errors-*.jsonl")] == ["no_prompt"]
+
+
 def test_an_open_quotation_mark_is_refused_with_the_option(world):
     world.put("r.tsv", b'id\tprompt\n1\t"a\n2\tb\n')
     with pytest.raises(InvalidArgumentError, match=r"line 2: a quotation mark is opened.*\{'quote': None\}"):

@@ -12,6 +12,8 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 import msgspec
+import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -20,6 +22,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_lamini.rows.errors import BadRowError, InputChangedError, InputError, OutputError
 from airflow_provider_lamini.rows.sources.batch import Cursor
+from airflow_provider_lamini.rows.sources.options import InputOptions
 from airflow_provider_lamini.rows.sources.source import open_source
 from airflow_provider_lamini.rows.storage import objects
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
@@ -46,6 +49,16 @@ class TestLists:
         """``render_template_as_native_obj`` makes numbers of prompts such as ``"42"``."""
         assert rows_of([42, 1.5]) == [{"prompt": "42"}, {"prompt": "1.5"}]
 
+    @pytest.mark.parametrize(
+        "item",
+        [None, float("nan"), np.float32("nan"), np.datetime64("NaT"), pd.NaT, pd.NA, (None,)],
+        ids=repr,
+    )
+    def test_a_missing_item_is_a_row_without_a_prompt(self, item):
+        assert rows_of(["a", item]) == [{"prompt": "a"}, {"prompt": None}]
+        source = open_source(["a", item], options=InputOptions(columns=("body",)))
+        assert [found.row for found in source.read()] == [{"body": "a"}, {"body": None}]
+
     def test_dates_and_decimals_become_text(self):
         moment = dt.datetime(2026, 1, 2, 3, tzinfo=dt.UTC)
         rows = rows_of([{"offset": moment, "day": moment.date(), "price": Decimal("1.10")}])
@@ -54,11 +67,10 @@ class TestLists:
     @pytest.mark.parametrize(
         ("item", "reason"),
         [
-            (None, "is None: a text or a mapping"),
             (True, "is of type bool: a text or a mapping"),
             (["secret", 1], "is of type list, with 2 values: name them with columns="),
             (b"secret", "it is of type bytes, which JSON cannot represent"),
-            (float("nan"), "it is NaN or infinite"),
+            (float("inf"), "it is NaN or infinite"),
             ({"a": 1, "b": float("inf")}, "column 'b' is NaN or infinite"),
             ({"a": {"x": b"secret"}}, "column 'a.x' is of type bytes"),
             ({"a": {1: 2}}, "column 'a' has a key of type int"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_lamini.rows.columns import PROMPT
@@ -188,7 +189,7 @@ class CheckedList:
 def as_row(item: object, number: int, columns: Sequence[str] | None, owner: str = "the list") -> Row:
     """Convert one item to a row.
 
-    :param item: a text, a mapping of column to value, or a record
+    :param item: a text, a mapping of column to value, or a record; a missing value, or NaN, is a row without a value
     :param number: its number, for the error
     :param columns: names for the values of a row that is a sequence
     :param owner: what the item belongs to, for the error
@@ -198,7 +199,11 @@ def as_row(item: object, number: int, columns: Sequence[str] | None, owner: str 
         item = as_mapping(item, columns)
         value = json_value(item)
     except ValueError as error:
+        if isinstance(item, Real) and item != item:  # noqa: PLR0124 - NaN
+            return dict.fromkeys(columns or (PROMPT,))
         raise BadRowError(f"row {number} of {owner}: {_failing_column(item)}{error}.") from None
+    if value is None:
+        return dict.fromkeys(columns or (PROMPT,))
     if isinstance(value, dict):
         return value
     if isinstance(value, str):
