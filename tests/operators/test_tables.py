@@ -13,6 +13,7 @@ import pytest
 from airflow_provider_lamini.exceptions import InvalidArgumentError, StorageError
 from airflow_provider_lamini.operators.evaluate import LaminiEvaluateOperator
 from airflow_provider_lamini.operators.results_to_table import ResultsToTableOperator
+from airflow_provider_lamini.rows.sources.sql import SqlInput
 from airflow_provider_lamini.runs import table_load
 from tests.support.databases import CONN_ID, postgres, postgres_binaries, sqlite
 from tests.support.platforms import posts, submissions
@@ -152,10 +153,36 @@ def test_types_of_a_database_become_json(inference, database, rows, engine):  # 
 
 
 @pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM t WHERE a IN (SELECT b FROM u) ORDER BY lower(id), (id) DESC LIMIT 5",
+        "(SELECT * FROM t ORDER BY id)",
+        "( (SELECT f(a) FROM t\norder\tby id) ) -- the end",
+        "(SELECT a FROM t) UNION ALL (SELECT a FROM u) ORDER BY a",
+        "WITH t AS (SELECT 1 AS a) SELECT a, row_number() OVER (ORDER BY a) FROM t ORDER BY a",
+        "SELECT 'a -- b', '(', ';', 'drop' FROM t ORDER BY id;",
+        "/* all; of them */ SELECT `a (` FROM t ORDER /* really */ BY id",
+        "VALUES (1), (2) ORDER BY 1",
+    ],
+)
+def test_a_query_is_ordered_outside_of_its_parentheses(sql):
+    assert SqlInput.of(sql, None, CONN_ID).sql == sql.removesuffix(";")
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"input_sql": "SELECT 1 AS prompt"}, "input_sql needs ORDER BY"),
         ({"input_sql": "SELECT '-- ORDER BY' AS prompt /* ORDER BY */"}, "input_sql needs ORDER BY"),
+        (
+            {"input_sql": "SELECT count(*) OVER (ORDER BY id) AS n, body FROM tickets"},
+            "with a unique key, outside of parentheses",
+        ),
+        (
+            {"input_sql": "(SELECT * FROM (SELECT * FROM tickets ORDER BY id) AS t)"},
+            "input_sql needs ORDER BY",
+        ),
+        ({"input_sql": 'SELECT body AS "order by" FROM tickets'}, "input_sql needs ORDER BY"),
         ({"input_sql": "DELETE FROM tickets"}, "only reads"),
         ({"input_sql": "SELECT 1 ORDER BY 1; DROP TABLE tickets"}, "only reads"),
         (

@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 
 BLOCK_ROWS = 1000
 _CURSOR_NAME = "airflow_provider_lamini_input"
-_COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
-_QUOTED = re.compile(r"'(?:[^']|'')*'|\"[^\"]*\"")
-_READS = re.compile(r"\s*\(*\s*(?:select|with|values|table)\b", re.IGNORECASE)
+_NO_CODE = re.compile(r"'(?:[^']|'')*'|\"[^\"]*\"|`[^`]*`|--[^\n]*|/\*.*?\*/", re.DOTALL)
+"""Literals, quoted names and comments."""
+_PARENTHESIS = re.compile(r"([()])")
+_READS = re.compile(r"[\s(]*(?:select|with|values|table)\b", re.IGNORECASE)
 _ORDERED = re.compile(r"\border\s+by\b", re.IGNORECASE)
 _WRITES = re.compile(r"\b(?:insert|update|delete|merge|truncate|drop|alter|create)\b", re.IGNORECASE)
 
@@ -65,14 +66,15 @@ class SqlInput(ReadOnceInput):
         :raises InputError: if the statement does not read, or does not order its rows
         """
         statement = sql.strip().rstrip(";").rstrip()
-        plain = _QUOTED.sub("''", _COMMENT.sub(" ", statement))
+        plain = _NO_CODE.sub(" ", statement)
         if ";" in plain or not _READS.match(plain) or _WRITES.search(plain):
             raise InputError(
                 "input_sql must be one statement that only reads, such as SELECT ... ORDER BY id."
             )
-        if not _ORDERED.search(plain):
+        if not _ORDERED.search(_outermost(plain)):
             raise InputError(
-                "input_sql needs ORDER BY with a unique key: a database may return rows in another order each time."
+                "input_sql needs ORDER BY with a unique key, outside of parentheses: a database may return rows in another "
+                "order each time."
             )
         if parameters is not None and (
             isinstance(parameters, str) or not isinstance(parameters, Mapping | list | tuple)
@@ -111,6 +113,21 @@ class SqlInput(ReadOnceInput):
 
     def __str__(self) -> str:
         return f"the query on the connection {self.conn_id}"
+
+
+def _outermost(plain: str) -> str:
+    """A statement without what is in parentheses, such as subqueries and windows; those around all of it do not count.
+
+    :param plain: the statement, without literals and comments
+    """
+    levels: dict[int, str] = {}
+    depth = 0
+    for piece in _PARENTHESIS.split(plain):
+        if piece in ("(", ")"):
+            depth += 1 if piece == "(" else -1
+        elif piece.strip():
+            levels[depth] = f"{levels.get(depth, '')} {piece}"
+    return levels[min(levels)]
 
 
 _PROVIDERS = {
