@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
+import io
 
 import pandas as pd
 import pyarrow as pa
 import pytest
 
 from airflow_provider_lamini.rows.errors import BadRowError, ColumnError, InputError
+from airflow_provider_lamini.rows.sources.function import FunctionInput
 from airflow_provider_lamini.rows.sources.source import open_source
 
 ODD = '{"id": 1, "prompt": "a", "x": NaN, "y": {"z": [-Infinity]}}'
@@ -74,8 +77,26 @@ def test_repeated_columns_of_a_table_are_refused_only_when_used(kind):
 def test_columns_of_a_table_without_a_text_as_name_are_left_out():
     frame = pd.DataFrame([["a", 2, 3]], columns=["prompt", None, ("x", "y")])
     assert rows(frame, None) == [{"prompt": "a"}]
+    assert open_source(frame).notes() == "left out columns whose names are not texts (None, of type tuple)"
+    assert open_source([frame, frame]).notes().endswith("names are not texts (None, of type tuple)")
     with pytest.raises(ColumnError, match="no column whose name is a text"):
         open_source(pd.DataFrame([[1]], columns=[None]))
+
+
+def test_keys_of_mappings_that_are_not_texts_are_left_out():
+    surplus = list(csv.DictReader(io.StringIO("id,prompt\n1,a\n2,b,c,d\n3\n")))
+    source = open_source(surplus)
+    expected = [{"id": "1", "prompt": "a"}, {"id": "2", "prompt": "b"}, {"id": "3", "prompt": None}]
+    assert [found.row for found in source.read()] == expected
+    assert source.notes() == "left out columns whose names are not texts (None)"
+    assert rows(FunctionInput("records", lambda: surplus), None) == expected
+    assert rows([{"prompt": "a", 1: {2}, "raw": {2}}]) == [{"prompt": "a"}]
+    for row, problem in (
+        ({None: "a"}, "row 0 of the list: it has a key None"),
+        ({"prompt": {1: 2}, 1: 2}, "'prompt'"),
+    ):
+        with pytest.raises(BadRowError, match=problem):
+            rows([row], ["prompt"])
 
 
 @pytest.mark.parametrize("first", ["sep=;", "SEP=;", '"sep=;"'])

@@ -38,6 +38,7 @@ class ListRows(NamedTuple):
     :param rows: the rows, without the values that cannot be used
     :param bad: items that cannot be used, by number; their rows are empty
     :param unusable: what is wrong with columns and fields of other items, by number; only who needs one cannot use the row
+    :param unnamed: keys of mappings that are not texts, so that their values are left out
     :param owner: what the items belong to, for errors
     :param first: number of the first row
     """
@@ -45,6 +46,7 @@ class ListRows(NamedTuple):
     rows: list[Row]
     bad: dict[int, RowFailure]
     unusable: dict[int, dict[str, str]]
+    unnamed: dict[object, None]
     owner: str = "the list"
     first: int = 0
 
@@ -90,7 +92,7 @@ def check_rows(
     :param first: number of the first item
     :raises BadRowError: for the first item that is neither
     """
-    found = ListRows([], {}, {}, first=first)
+    found = ListRows([], {}, {}, {}, first=first)
     for number, item in enumerate(items, first):
         try:
             found.rows.append(as_row(item, number, columns))
@@ -102,6 +104,7 @@ def check_rows(
                 found.bad[number], part = bad_row(error), ({}, {})
             found.rows.append(part[0])
             found.unusable[number] = part[1]
+            found.unnamed.update(dict.fromkeys(_unnamed(item)))
     return found
 
 
@@ -119,7 +122,14 @@ def usable_part(
         item = as_mapping(item, columns)
     except ValueError:
         return None
+    if isinstance(item, Mapping):
+        item = {key: value for key, value in item.items() if isinstance(key, str)} or item
     return split_usable(item, mark) if has_fields(item) else None
+
+
+def _unnamed(item: object) -> list[object]:
+    """The keys of a mapping that are not texts, such as that of the surplus values of ``csv.DictReader``."""
+    return [key for key in item if not isinstance(key, str)] if isinstance(item, Mapping) else []
 
 
 class CheckedList:
@@ -154,6 +164,13 @@ class CheckedList:
                 )
             else:
                 yield self._found._replace(rows=self._found.rows[begin:end], first=begin)
+
+    @property
+    def unnamed(self) -> Iterable[object]:
+        """Names of columns that are left out because they are not texts."""
+        if self._found is not None:
+            return self._found.unnamed
+        return self._items.unnamed if is_sliced(self._items) else ()
 
     def columns(self) -> Iterator[str]:
         """The columns of all rows, some of them several times."""

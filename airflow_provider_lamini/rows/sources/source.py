@@ -212,6 +212,8 @@ class ListSource(Source):
         if remark:
             self._notes.add(remark, "the list")
         self._found = CheckedList(rows, columns, keep_bad=keep_bad)
+        for name in self._found.unnamed:
+            self._notes.add("left out columns whose names are not texts", kind(name))
         self._version: str | None = None
 
     @property

@@ -66,7 +66,11 @@ def _pandas_rows(table: Any) -> Sequence[object]:
     found = _usable([str(name) if isinstance(name, int) else name for name in named.columns])
     plain = named.iloc[:, found.positions].set_axis(found.names, axis=1)
     return _Slices(
-        len(plain), lambda begin, end: _records(plain.iloc[begin:end]), found.names, found.repeated
+        len(plain),
+        lambda begin, end: _records(plain.iloc[begin:end]),
+        found.names,
+        found.repeated,
+        found.unnamed,
     )
 
 
@@ -88,7 +92,8 @@ def join_tables(tables: Sequence[_Slices]) -> _Slices:
 
     repeated = dict.fromkeys(name for table in tables for name in table.repeated)
     columns = dict.fromkeys(name for table in tables for name in table.columns if name not in repeated)
-    return _Slices(ends[-1], rows, list(columns), list(repeated))
+    unnamed = dict.fromkeys(name for table in tables for name in table.unnamed)
+    return _Slices(ends[-1], rows, list(columns), list(repeated), list(unnamed))
 
 
 def repeated_names(names: Sequence[str]) -> list[str]:
@@ -299,11 +304,13 @@ class _Columns(NamedTuple):
     :param names: their names
     :param positions: their positions in the table
     :param repeated: names that several columns have, so that they are left out
+    :param unnamed: names that are not texts, so that their columns are left out
     """
 
     names: list[str]
     positions: list[int]
     repeated: list[str]
+    unnamed: list[object]
 
 
 def _usable(names: Sequence[object]) -> _Columns:
@@ -316,7 +323,8 @@ def _usable(names: Sequence[object]) -> _Columns:
     repeated = repeated_names([name for name in names if isinstance(name, str)])
     if names and not kept and not repeated:
         raise ColumnError("The input has no column whose name is a text. Rename the columns of the table.")
-    return _Columns([str(names[at]) for at in kept], kept, repeated)
+    unnamed = [name for name in names if not isinstance(name, str)]
+    return _Columns([str(names[at]) for at in kept], kept, repeated, unnamed)
 
 
 class _Slices(Sequence[object]):
@@ -330,11 +338,13 @@ class _Slices(Sequence[object]):
         make: Callable[[int, int], Sequence[object]],
         columns: Sequence[str],
         repeated: Sequence[str] = (),
+        unnamed: Sequence[object] = (),
     ) -> None:
         self._count = count
         self.make = make
         self.columns = columns
         self.repeated = repeated
+        self.unnamed = unnamed
 
     def __len__(self) -> int:
         return self._count
