@@ -29,7 +29,7 @@ DAGS = [
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark all tests of this folder."""
     for item in items:
-        if Path(__file__).parent in item.path.parents:
+        if item.nodeid.startswith("tests/stack/"):
             item.add_marker(pytest.mark.stack)
 
 
