@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 import subprocess
 import sys
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import httpx
@@ -15,31 +15,27 @@ import pytest
 
 from airflow_provider_lamini.local import DEFAULT_KEY
 from airflow_provider_lamini.local.server import ServeError, ServeOptions, is_loopback
-from tests.support.local_platform import ROOT, LocalPlatform, local_platform
+from tests.support.local_platform import ROOT, SERVE, LocalPlatform, forking_platform, local_platform
 from tests.support.upstream import TEXT_MODEL, Upstream, upstream
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 COMMAND = (sys.executable, "-m", "airflow_provider_lamini.local")
 
 
-def command(*arguments: str, timeout: float = 30, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the command and wait until it exits."""
-    return subprocess.run(
-        [*COMMAND, *arguments],
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
+@pytest.fixture
+def command() -> Command:
+    """Returns a function that runs the command and waits until it exits."""
+    return partial(forking_platform().complete, SERVE)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
-def test_an_address_that_other_machines_reach_needs_a_key(host: str, data: Path) -> None:
+def test_an_address_that_other_machines_reach_needs_a_key(command: Command, host: str, data: Path) -> None:
     result = command(
         "serve", "--host", host, "--port", "0", "--data", str(data), "--upstream", "http://127.0.0.1:9/v1"
     )
@@ -69,7 +65,7 @@ def test_options_do_not_show_the_key(tmp_path: Path) -> None:
     assert "sesame" not in repr(ServeOptions(host="127.0.0.1", port=0, key="sesame", data=tmp_path))
 
 
-def test_a_used_port_is_reported_in_one_sentence(engine: Upstream, data: Path) -> None:
+def test_a_used_port_is_reported_in_one_sentence(command: Command, engine: Upstream, data: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         result = command("serve", "--port", port, "--data", str(data), "--upstream", engine.url)
@@ -94,7 +90,7 @@ def test_sigterm_stops_the_platform_cleanly_within_two_seconds(data: Path) -> No
         assert time.monotonic() - began < 2
 
 
-def test_control_endpoints_are_off_by_default(engine: Upstream, data: Path) -> None:
+def test_control_endpoints_are_off_by_default(command: Command, engine: Upstream, data: Path) -> None:
     process = subprocess.Popen(
         [*COMMAND, "serve", "--port", "0", "--data", str(data), "--upstream", engine.url],
         cwd=ROOT,
@@ -119,7 +115,7 @@ def test_control_endpoints_are_off_by_default(engine: Upstream, data: Path) -> N
         process.stdout.close()
 
 
-def test_status_says_when_no_platform_is_running() -> None:
+def test_status_says_when_no_platform_is_running(command: Command) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         url = f"http://127.0.0.1:{probe.getsockname()[1]}"
     status = command("status", "--url", url)
@@ -128,19 +124,21 @@ def test_status_says_when_no_platform_is_running() -> None:
     assert url in status.stdout
 
 
-def test_two_platforms_cannot_use_the_same_folder(platform: LocalPlatform, engine: Upstream) -> None:
+def test_two_platforms_cannot_use_the_same_folder(
+    command: Command, platform: LocalPlatform, engine: Upstream
+) -> None:
     result = command("serve", "--port", "0", "--data", str(platform.data), "--upstream", engine.url)
     assert result.returncode == 1
     assert "Another local platform is using" in result.stderr
     assert result.stderr.count("\n") == 1
 
 
-def test_help_lists_every_command() -> None:
+def test_help_lists_every_command(command: Command) -> None:
     help_text = command("--help").stdout
     assert all(name in help_text for name in ("serve", "pull", "status"))
 
 
-def test_an_unreachable_upstream_is_reported_in_one_sentence(data: Path) -> None:
+def test_an_unreachable_upstream_is_reported_in_one_sentence(command: Command, data: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         url = f"http://127.0.0.1:{probe.getsockname()[1]}/v1"
     result = command("serve", "--port", "0", "--data", str(data), "--upstream", url)
@@ -159,7 +157,7 @@ def test_an_unreachable_upstream_is_reported_in_one_sentence(data: Path) -> None
     ],
 )
 def test_a_failing_command_says_why_in_one_sentence(
-    arguments: tuple[str, ...], status: int, message: str, tmp_path: Path
+    command: Command, arguments: tuple[str, ...], status: int, message: str, tmp_path: Path
 ) -> None:
     data = ("--data", str(tmp_path / "data")) if arguments[0] == "serve" else ()
     result = command(*arguments, *data, LAMINI_LOCAL_CACHE=str(tmp_path / "cache"))
@@ -168,7 +166,9 @@ def test_a_failing_command_says_why_in_one_sentence(
     assert message in result.stderr
 
 
-def test_a_missing_model_is_reported_with_the_command_to_run(data: Path, tmp_path: Path) -> None:
+def test_a_missing_model_is_reported_with_the_command_to_run(
+    command: Command, data: Path, tmp_path: Path
+) -> None:
     result = command("serve", "--port", "0", "--data", str(data), LAMINI_LOCAL_CACHE=str(tmp_path / "cache"))
     assert result.returncode == 1
     assert "lamini-local pull" in result.stderr

@@ -10,6 +10,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 import traceback
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +22,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT = 120
-"""Seconds after which a fork is killed."""
+"""Seconds after which a fork that should end is killed."""
+RUNNING = 1000
+"""The answer about a fork that runs; no process ends with it."""
 
 
 class WarmPython:
@@ -31,6 +35,7 @@ class WarmPython:
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
+        self._lock = threading.Lock()
 
     def run(self, code: str, *arguments: str, **env: str) -> str:
         """Run code after the first code, with the present environment, and return what it prints.
@@ -40,16 +45,79 @@ class WarmPython:
         :param env: more environment variables
         :raises AssertionError: it fails; the message has its stderr
         """
+        done = self.complete(code, *arguments, **env)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def complete(self, code: str, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+        """Run code in the same way, and return how it ends."""
+        with tempfile.NamedTemporaryFile("r") as stdout, tempfile.NamedTemporaryFile("r") as stderr:
+            fork = self.start(code, *arguments, stdout=stdout.name, stderr=stderr.name, **env)
+            try:
+                status = fork.wait(TIMEOUT)
+            except subprocess.TimeoutExpired:
+                fork.kill()
+                raise
+            return subprocess.CompletedProcess(arguments, status, stdout.read(), stderr.read())
+
+    def start(self, code: str, *arguments: str, stdout: str, stderr: str, **env: str) -> Fork:
+        """Start code in the same way.
+
+        :param stdout: path of what gets its stdout
+        :param stderr: path of what gets its stderr
+        """
+        order = {"code": code, "arguments": arguments, "env": os.environ | env}
+        return Fork(self, self.ask(order | {"stdout": stdout, "stderr": stderr}))
+
+    def ask(self, order: dict[str, Any]) -> int:
+        """Send an order to the process and return its answer."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        with tempfile.NamedTemporaryFile("r") as printed, tempfile.NamedTemporaryFile("r") as errors:
-            order = {"code": code, "arguments": arguments, "env": os.environ | env}
-            json.dump(order | {"stdout": printed.name, "stderr": errors.name}, self._process.stdin)
-            self._process.stdin.write("\n")
+        with self._lock:
+            self._process.stdin.write(json.dumps(order) + "\n")
             self._process.stdin.flush()
-            status = self._process.stdout.readline().strip()
-            assert status == "0", f"ended with {status or 'its parent'}:\n{errors.read()}"
-            return printed.read()
+            return int(self._process.stdout.readline())
+
+
+class Fork:
+    """A fork, with methods like those of a :class:`subprocess.Popen`.
+
+    :param parent: what has started it
+    :param pid: its process id
+    """
+
+    def __init__(self, parent: WarmPython, pid: int) -> None:
+        self._parent = parent
+        self.pid = pid
+        self._status: int | None = None
+
+    def poll(self) -> int | None:
+        """Return its exit status if it has ended."""
+        if self._status is None and (status := self._parent.ask({"ended": self.pid})) != RUNNING:
+            self._status = status
+        return self._status
+
+    def wait(self, timeout: float) -> int:
+        """Wait until it ends.
+
+        :param timeout: seconds
+        :raises subprocess.TimeoutExpired: it has not ended
+        """
+        deadline = time.monotonic() + timeout
+        while (status := self.poll()) is None:
+            if time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired(f"fork {self.pid}", timeout)
+            time.sleep(0.02)
+        return status
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal if it has not ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Kill it."""
+        self.send_signal(signal.SIGKILL)
 
 
 @contextmanager
@@ -61,6 +129,7 @@ def warm_python(code: str) -> Iterator[WarmPython]:
     with subprocess.Popen(
         [sys.executable, "-m", "tests.support.forks", code],
         cwd=ROOT,
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # NumPy would start threads
         text=True,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -75,24 +144,33 @@ def main() -> None:
         raise RuntimeError("a fork would lose threads")
     gc.freeze()  # a collection in a fork would copy all memory
     for line in sys.stdin:
+        order = json.loads(line)
+        if "ended" in order:
+            pid, status = os.waitpid(order["ended"], os.WNOHANG)
+            print(os.waitstatus_to_exitcode(status) if pid else RUNNING, flush=True)
+            continue
+        opened = os.open(order["stdout"], os.O_WRONLY), os.open(order["stderr"], os.O_WRONLY)
         pid = os.fork()
         if not pid:
-            _run(json.loads(line))
-        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+            _run(order, *opened)
+        for file in opened:
+            os.close(file)
+        print(pid, flush=True)
 
 
-def _run(order: dict[str, Any]) -> NoReturn:
+def _run(order: dict[str, Any], stdout: int, stderr: int) -> NoReturn:
     status = 1
     try:
-        signal.alarm(TIMEOUT)
-        for number, name in ((1, "stdout"), (2, "stderr")):
-            with Path(order[name]).open("w") as file:
-                os.dup2(file.fileno(), number)
+        for number, file in enumerate((os.open(os.devnull, os.O_RDONLY), stdout, stderr)):
+            os.dup2(file, number)
+            os.close(file)
         os.environ.clear()
         os.environ.update(order["env"])
         sys.argv = ["-c", *order["arguments"]]
         exec(order["code"], {"__name__": "__main__"})
         status = 0
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:  # noqa: BLE001 - a fork must not continue as another parent
         traceback.print_exc()
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import re
 import resource
@@ -12,18 +13,36 @@ import sys
 import threading
 import time
 from collections import deque
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from tests.support.forks import warm_python
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from tests.support.forks import Fork, WarmPython
+
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "a-key-for-tests"
+SERVE = """
+import runpy
+runpy.run_module("airflow_provider_lamini.local", run_name="__main__", alter_sys=True)
+"""
+"""Runs the platform's command in a fork."""
 READY = re.compile(r"lamini-local: serving (http://\S+) \(models: (.*)\)")
+
+
+@cache
+def forking_platform() -> WarmPython:
+    """Return a process that has imported the platform; it ends with this process."""
+    stack = ExitStack()
+    atexit.register(stack.close)
+    return stack.enter_context(warm_python("import airflow_provider_lamini.local.server"))
 
 
 class PlatformDiedError(Exception):
@@ -123,10 +142,17 @@ class LocalPlatform:
     :param upstream: base URL of an OpenAI-compatible engine; None uses the real local models
     :param key: its API key
     :param arguments: additional command line arguments
+    :param forked: whether it is a fork of a process that has imported the platform, which saves a second
     """
 
     def __init__(
-        self, data: Path, upstream: str | None = None, key: str = KEY, arguments: tuple[str, ...] = ()
+        self,
+        data: Path,
+        upstream: str | None = None,
+        key: str = KEY,
+        arguments: tuple[str, ...] = (),
+        *,
+        forked: bool = False,
     ) -> None:
         self.data = data
         self.key = key
@@ -134,7 +160,8 @@ class LocalPlatform:
         self.models: list[str] = []
         self._upstream = upstream
         self._arguments = arguments
-        self._process: subprocess.Popen[str] | None = None
+        self._forked = forked
+        self._process: subprocess.Popen[bytes] | Fork | None = None
         self._output: deque[str] = deque(maxlen=200)
         self._control: Control | None = None
 
@@ -169,27 +196,37 @@ class LocalPlatform:
         :param limits: limits of its resources, such as ``{resource.RLIMIT_AS: 2**31}``
         :raises PlatformDiedError: it did not become ready
         """
-        command = [sys.executable, "-m", "airflow_provider_lamini.local", "serve", "--port", str(port)]
-        command += ["--control", "--data", str(self.data), *self._arguments]
+        arguments = ["serve", "--port", str(port), "--control", "--data", str(self.data), *self._arguments]
         if self._upstream is not None:
-            command += ["--upstream", self._upstream]
-        environment = {**os.environ, "LAMINI_LOCAL_KEY": self.key, "PYTHONUNBUFFERED": "1"}
-        self._process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
+            arguments += ["--upstream", self._upstream]
+        environment = {"LAMINI_LOCAL_KEY": self.key, "PYTHONUNBUFFERED": "1"}
+        reader, writer = os.pipe()
+        if self._forked:
+            output = f"/proc/{os.getpid()}/fd/{writer}"
+            self._process = forking_platform().start(
+                SERVE, *arguments, stdout=output, stderr=output, **environment
+            )
+        else:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "airflow_provider_lamini.local", *arguments],
+                cwd=ROOT,
+                env=os.environ | environment,
+                stdout=writer,
+                stderr=writer,
+            )
+        os.close(writer)
         for kind, value in (limits or {}).items():
             resource.prlimit(self._process.pid, kind, (value, value))
         ready = threading.Event()
-        threading.Thread(target=self._read_output, args=(self._process, ready), daemon=True).start()
+        threading.Thread(target=self._read_output, args=(reader, ready), daemon=True).start()
         deadline = time.monotonic() + timeout
         while not ready.wait(0.02):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
                 raise PlatformDiedError(f"The platform did not become ready. Its output was:\n{self.log}")
 
-    def _read_output(self, process: subprocess.Popen[str], ready: threading.Event) -> None:
-        assert process.stdout is not None
-        with process.stdout as lines:
+    def _read_output(self, reader: int, ready: threading.Event) -> None:
+        with os.fdopen(reader) as lines:
             for line in lines:
                 self._output.append(line)
                 if found := READY.search(line):
@@ -252,7 +289,8 @@ def local_platform(
     :param key: its API key
     :param arguments: additional command line arguments
     """
-    platform = LocalPlatform(data, upstream, key, arguments)
+    # With models of its own, it computes, and a fork would have one thread for that.
+    platform = LocalPlatform(data, upstream, key, arguments, forked=upstream is not None)
     platform.start()
     try:
         yield platform
