@@ -52,6 +52,10 @@ GENERIC_STATUSES: Mapping[int, ErrorStatus] = MappingProxyType(
             error=errors.NotThePlatformError,
             not_started=True,
         ),
+        # A platform that had read the request in time may answer so, too: then the work may have begun.
+        408: ErrorStatus(
+            meaning="the request took too long", error=errors.PlatformTimeoutError, transient=True
+        ),
         422: ErrorStatus(
             meaning="an argument is invalid", error=errors.InvalidRequestError, not_started=True
         ),

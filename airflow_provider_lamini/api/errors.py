@@ -15,7 +15,7 @@
     |-- ModelNotFoundError       no such model
     |-- UnavailableError         500, 502, 503, 504, no connection
     |-- UnsupportedError         501
-    |-- PlatformTimeoutError     no response in time
+    |-- PlatformTimeoutError     408, no response in time
     `-- ProtocolError            a response that the API does not allow
         |-- NotThePlatformError  a web page, an empty body, a 405, or a redirect to another host
         `-- ResponseTooLargeError  more bytes than the call allows

@@ -72,8 +72,8 @@ class LaminiChatOperator(BaseOperator):
     :param max_in_flight: maximum number of concurrent requests
     :param lamini_conn_id: the connection to the platform
     :param fallback_model: the model that answers if the first is not available: an outage, too many requests or a model that
-        still loads after all retries, or no such model. It gets all prompts. Not after a request or a key that is refused. A
-        list of up to 10 is tried in its order.
+        still loads after all retries, no such model, or nothing that can do this. It gets all prompts. Not after a request or
+        a key that is refused. A list of up to 10 is tried in its order.
     :param fallback_conn_id: the connection that is used then; with the same model unless there is a ``fallback_model``. A
         list is tried in its order, each connection with the model at the same place of ``fallback_model``, or with the only one.
         If neither is given, the connection's own ``fallback_conn_ids``.

@@ -13,6 +13,7 @@ from airflow_provider_lamini.api.errors import (
     PlatformTimeoutError,
     RateLimitedError,
     UnavailableError,
+    UnsupportedError,
 )
 from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.runs.arguments import optional_name, plain_name
@@ -36,6 +37,7 @@ UNAVAILABLE = (
     PlatformTimeoutError,
     RateLimitedError,
     UnavailableError,
+    UnsupportedError,
 )
 """Errors after which the next one is asked. After all others, such as a refused key or request, it would hide a mistake."""
 

@@ -48,6 +48,7 @@ def test_each_error_is_a_platform_error_and_says_whether_retrying_helps(kind):
         (403, errors.AuthenticationError),
         (404, errors.NotFoundError),
         (405, errors.NotThePlatformError),
+        (408, errors.PlatformTimeoutError),
         (409, errors.BadRequestError),
         (422, errors.InvalidRequestError),
         (429, errors.RateLimitedError),

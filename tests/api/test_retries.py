@@ -16,7 +16,7 @@ from airflow_provider_lamini.platforms.lamini.api import batches, version
 from airflow_provider_lamini.platforms.lamini.platform import LAMINI_DIALECT
 
 OK = httpx.Response(200, json={"server": "1", "id": "b1"})
-TRANSIENT_ERRORS = [429, 500, 502, 503, 504, 513, 524]
+TRANSIENT_ERRORS = [408, 429, 500, 502, 503, 504, 513, 524]
 FINAL = [400, 401, 403, 404, 409, 418, 422, 497, 498, 499, 501, 594]
 REFUSED = [429, 513]
 READ_VERSION = version.version()
@@ -82,7 +82,7 @@ def test_a_call_that_starts_work_is_retried_if_the_platform_did_not_start_it(
     assert len(app.requests) == 2
 
 
-@pytest.mark.parametrize("status", [500, 502, 503, 504, 524, 505, 599])
+@pytest.mark.parametrize("status", [408, 500, 502, 503, 504, 524, 505, 599])
 def test_a_call_that_starts_work_is_not_retried_if_it_may_have_started(driver, settings, responses, status):
     app = responses(httpx.Response(status))
     with pytest.raises(

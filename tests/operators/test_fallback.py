@@ -144,6 +144,13 @@ def test_chains_of_different_lengths_are_refused(ask, platform):
     assert posts(platform) == {}
 
 
+@pytest.mark.parametrize("status", [408, 501])
+def test_a_platform_that_is_too_slow_or_cannot_do_it_is_replaced(ask, kind, platform, status):
+    platform.control.fault(OPERATORS[kind][2], status=status, contains="no/such", times=None)
+    found = ask(model_name="no/such", fallback_model=TEXT_MODEL)
+    assert (found["model"], found["fallback"]) == (TEXT_MODEL, True)
+
+
 @pytest.mark.parametrize(("status", "error"), [(400, BadRequestError), (401, AuthenticationError)])
 def test_a_refusal_is_no_outage(ask, kind, platform, status, error):
     path = OPERATORS[kind][2]

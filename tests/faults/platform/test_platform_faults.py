@@ -146,6 +146,7 @@ TABLE = [
     Line("500 twice", twice(status=500, body='{"detail": ""}'), unknown(UNAVAILABLE)),
     Line("500 after the work", twice(status=500, after=True, body="{}"), unknown(UNAVAILABLE)),
     Line("504 twice", twice(status=504), unknown(UNAVAILABLE)),
+    Line("408 twice", twice(status=408), unknown(SLOW)),
     Line("524 twice", twice(status=524), unknown(SLOW)),
     Line("502 with a web page", twice(status=502, body=PAGE, headers=HTML), unknown(UNAVAILABLE)),
     # -- the platform is busy
