@@ -12,12 +12,15 @@
         JobCancelledError                  somebody cancelled it on the platform
         JobTimedOutError                   the platform stopped it
         JobLostError                       its state cannot be read any more
+          KeyRefusedError                  because the platform refuses the key
       WaitTimeoutError                     this task's own time was over; the job may still run
       TaskKilledError                      the task was killed before it had submitted everything
       TooManyFailedRowsError               more rows failed than the task allows
       BudgetExceededError                  the run has used more tokens than the task allows
       AnswerError                          the platform answered, but not with what was asked for
       StorageError                         the storage of rows or records failed in a way that may pass
+    ValueError
+      UnreadableRecordError                the record of what the task has submitted cannot be read
 
 Errors of the platform's API itself are in ``airflow_provider_lamini.api.errors``.
 """
@@ -59,6 +62,13 @@ class JobLostError(JobError):
     """The job's state can no longer be read, for example because the platform does not know it. It may still run and bill."""
 
 
+class KeyRefusedError(JobLostError):
+    """The platform refuses the key with which the task waits for a job. It may still run and bill.
+
+    The connection was read again between the polls. Once its key is right, a retry or a clear attaches to the job.
+    """
+
+
 class WaitTimeoutError(AirflowException):
     """The task's own ``timeout`` has passed while jobs ran. A retry attaches to them again."""
 
@@ -77,6 +87,10 @@ class AnswerError(AirflowException):
 
 class StorageError(AirflowException):
     """Storage that worked before, or whose credentials may be renewed, has failed. A retry attaches to the jobs."""
+
+
+class UnreadableRecordError(ValueError):
+    """The record of what the task has submitted is damaged, or has the format of another version."""
 
 
 class TaskKilledError(AirflowException):

@@ -22,7 +22,9 @@ _FINAL = {
     f"{_ERRORS}.ResponseTooLargeError": "The response is as large the next time.",
     f"{_ERRORS}.UnsupportedError": "The platform cannot do this.",
     f"{_FAILURES}.BudgetExceededError": "The tokens are used up.",
+    f"{_FAILURES}.KeyRefusedError": "The platform refuses the key of the connection. The job may still run and bill.",
     f"{_FAILURES}.TooManyFailedRowsError": "Rows that failed for good fail again.",
+    f"{_FAILURES}.UnreadableRecordError": "The record of what was submitted cannot be read.",
 }
 _BUSY: list[type[BaseException] | str] = [
     f"{_ERRORS}.{name}"

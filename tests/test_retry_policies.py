@@ -12,6 +12,9 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow_provider_lamini import exceptions
 from airflow_provider_lamini.api import errors
 from airflow_provider_lamini.retry_policies import platform_retry_policy
+from airflow_provider_lamini.rows.errors import RowError
+from airflow_provider_lamini.rows.storage.objects import StoreClientError
+from tests.test_docs_site import public_errors, rows_of_errors
 
 HAS_POLICIES = find_spec("airflow.sdk") is not None
 
@@ -37,7 +40,9 @@ DECISIONS = {
     errors.ProtocolError: ("default", None),
     errors.UndecodableError: ("default", None),
     exceptions.BudgetExceededError: ("fail", None),
+    exceptions.KeyRefusedError: ("fail", None),
     exceptions.TooManyFailedRowsError: ("fail", None),
+    exceptions.UnreadableRecordError: ("fail", None),
     exceptions.AnswerError: ("default", None),
     exceptions.JobCancelledError: ("default", None),
     exceptions.JobError: ("default", None),
@@ -47,6 +52,7 @@ DECISIONS = {
     exceptions.StorageError: ("default", None),
     exceptions.TaskKilledError: ("default", None),
     exceptions.WaitTimeoutError: ("default", None),
+    StoreClientError: ("default", None),
     ValueError: ("default", None),
 }
 """What becomes of each error. Airflow itself never retries those that derive from ``AirflowFailException``."""
@@ -59,17 +65,28 @@ def test_an_error_is_retried_if_and_when_that_helps(error):
     assert (decision.action.value, decision.retry_delay) == DECISIONS[error]
 
 
-def test_the_policy_knows_every_error():
-    ours = [
-        each for module in (errors, exceptions) for each in vars(module).values() if isinstance(each, type)
-    ]
-    known = {
-        each
-        for each in ours
-        if each.__module__ in (errors.__name__, exceptions.__name__)
-        and not issubclass(each, AirflowFailException)
+def decided_by_the_policy():
+    """The errors that reach the policy: Airflow never asks it about those that derive from ``AirflowFailException``."""
+    return {
+        name: error for name, error in public_errors().items() if not issubclass(error, AirflowFailException)
     }
+
+
+def test_the_policy_knows_every_error():
+    # Errors of rows become other errors in a task, or another process works in the folder.
+    known = {error for error in decided_by_the_policy().values() if not issubclass(error, RowError)}
     assert known <= set(DECISIONS)
+
+
+@pytest.mark.skipif(not HAS_POLICIES, reason="Airflow 2 has no retry policies")
+def test_the_policy_does_what_the_page_about_errors_says():
+    policy, pages = platform_retry_policy(), rows_of_errors()
+    for name, error in decided_by_the_policy().items():
+        action = policy.evaluate(error.__new__(error), 1, 3).action.value
+        if issubclass(error, RowError):
+            assert action == "default", name
+        elif len(pages[name]) == 3:
+            assert (action == "fail") is (pages[name][2] == "fails again"), name
 
 
 @pytest.mark.skipif(not HAS_POLICIES, reason="Airflow 2 has no retry policies")

@@ -59,10 +59,22 @@ class LostJob:
 
     :param reason: the platform's error
     :param vanished: whether the platform says that the job does not exist; if not, it may still run
+    :param refused: whether the platform refuses the key
     """
 
     reason: str
     vanished: bool
+    refused: bool = False
+
+    def payload(self) -> dict[str, object]:
+        """Return this as plain values."""
+        payload: dict[str, object] = {"reason": self.reason, "vanished": self.vanished}
+        return payload | {"refused": True} if self.refused else payload
+
+    @classmethod
+    def from_payload(cls, job: Mapping[str, Any]) -> LostJob:
+        """Read what `payload` has returned."""
+        return cls(str(job["reason"]), bool(job["vanished"]), bool(job.get("refused")))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,9 +105,7 @@ class JobEvent:
         payload: dict[str, object] = {
             "version": VERSION,
             "ended": {job_id: job.payload() for job_id, job in self.ended.items()},
-            "lost": {
-                job_id: {"reason": job.reason, "vanished": job.vanished} for job_id, job in self.lost.items()
-            },
+            "lost": {job_id: job.payload() for job_id, job in self.lost.items()},
             "timed_out": self.timed_out,
             "deadline": self.deadline,
             "last_error": self.last_error,
@@ -128,10 +138,7 @@ class JobEvent:
             )
         return cls(
             ended={str(job_id): EndedJob.from_payload(job) for job_id, job in payload["ended"].items()},
-            lost={
-                str(job_id): LostJob(str(job["reason"]), bool(job["vanished"]))
-                for job_id, job in payload["lost"].items()
-            },
+            lost={str(job_id): LostJob.from_payload(job) for job_id, job in payload["lost"].items()},
             timed_out=bool(payload["timed_out"]),
             deadline=float(payload["deadline"]),
             last_error=payload.get("last_error"),

@@ -9,7 +9,12 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from airflow_provider_lamini.api.errors import JobNotFoundError, NotFoundError, PlatformError
+from airflow_provider_lamini.api.errors import (
+    AuthenticationError,
+    JobNotFoundError,
+    NotFoundError,
+    PlatformError,
+)
 from airflow_provider_lamini.jobs.event import EndedJob, JobEvent, LostJob
 from airflow_provider_lamini.jobs.polling import (
     FIRST_REPORT,
@@ -177,7 +182,8 @@ def _event(
             )
         elif isinstance(result, Lost):
             vanished = isinstance(result.error, JobNotFoundError | NotFoundError)
-            lost[job_id] = LostJob(str(result.error), vanished)
+            refused = isinstance(result.error, AuthenticationError)
+            lost[job_id] = LostJob(str(result.error), vanished, refused)
     timed_out = len(ended) + len(lost) < len(results)
     errors = [str(history.error) for history in histories.values() if history.error is not None]
     pending = tuple(job_id for job_id in histories if job_id not in ended and job_id not in lost)

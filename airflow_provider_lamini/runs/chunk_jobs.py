@@ -35,6 +35,7 @@ from airflow_provider_lamini.runs.failed_jobs import (
 )
 from airflow_provider_lamini.runs.outcome import WaitFor
 from airflow_provider_lamini.runs.submission_record import left_job_id, record_job_id
+from airflow_provider_lamini.runs.task_errors import lost_error
 from airflow_provider_lamini.wording import counted
 
 if TYPE_CHECKING:
@@ -507,8 +508,8 @@ class ChunkJobs:
 
     def _handle_lost(self, chunk: Chunk, submission: ChunkSubmission, lost: LostJob) -> None:
         if not lost.vanished:
-            raise JobLostError(
-                f"Job {submission.job_id} for {chunk} may still run and bill; a retry polls it again. {lost.reason}"
+            raise lost_error(
+                lost, f"Job {submission.job_id} for {chunk} may still run and bill; a retry polls it again."
             )
         if not self._config.submit_unknown:
             raise JobLostError(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import tenacity
 
-from airflow_provider_lamini.exceptions import StorageError
+from airflow_provider_lamini.exceptions import StorageError, UnreadableRecordError
 from airflow_provider_lamini.rows.errors import StoreRefusedError, UnreadableLedgerError
 from airflow_provider_lamini.rows.hashes import digest
 
@@ -231,10 +231,6 @@ class NoRecord:
             "task, on the connection or as [%s] state_path in Airflow's configuration, or run Airflow 3.3 or newer.",
             self._section,
         )
-
-
-class UnreadableRecordError(ValueError):
-    """The record is damaged, or has the format of another version."""
 
 
 def record_store(task: TaskRun, state_path: str | None, name: str = "submission") -> RecordStore:

@@ -14,7 +14,12 @@ from airflow_provider_lamini.api.errors import (
     NotFoundError,
     PlatformError,
 )
-from airflow_provider_lamini.exceptions import InvalidArgumentError, JobLostError, TaskKilledError
+from airflow_provider_lamini.exceptions import (
+    InvalidArgumentError,
+    JobLostError,
+    TaskKilledError,
+    UnreadableRecordError,
+)
 from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.rows.errors import FolderBusyError, RowError
 from airflow_provider_lamini.rows.hashes import digest
@@ -23,12 +28,11 @@ from airflow_provider_lamini.runs.outcome import Done, WaitFor
 from airflow_provider_lamini.runs.submission_record import (
     NoRecord,
     Submission,
-    UnreadableRecordError,
     left_job_id,
     record_job_id,
     record_store,
 )
-from airflow_provider_lamini.runs.task_errors import cancelled_with_previous_try, job_error
+from airflow_provider_lamini.runs.task_errors import cancelled_with_previous_try, job_error, lost_error
 from airflow_provider_lamini.wording import duration
 
 if TYPE_CHECKING:
@@ -104,8 +108,8 @@ class SubmittedJob(Generic[R]):
                 raise JobLostError(
                     f"The platform no longer knows the {self._kind.noun} {job_id}. {advice} {lost.reason}"
                 )
-            raise JobLostError(
-                f"The {self._kind.noun} {job_id} may still run and bill; a retry polls it again. {lost.reason}"
+            raise lost_error(
+                lost, f"The {self._kind.noun} {job_id} may still run and bill; a retry polls it again."
             )
         ((job_id, ended),) = event.ended.items()
         return self._conclude(job_id, ended)

@@ -12,6 +12,7 @@ from airflow_provider_lamini.exceptions import (
     JobFailedError,
     JobLostError,
     JobTimedOutError,
+    KeyRefusedError,
     StorageError,
     UnsupportedOperationError,
 )
@@ -20,7 +21,7 @@ from airflow_provider_lamini.wording import counted
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from airflow_provider_lamini.jobs.event import EndedJob, JobEvent
+    from airflow_provider_lamini.jobs.event import EndedJob, JobEvent, LostJob
     from airflow_provider_lamini.jobs.kinds import JobKind
     from airflow_provider_lamini.jobs.state import JobStatus
     from airflow_provider_lamini.runs.submission_record import Submission
@@ -127,6 +128,15 @@ def tell_of_jobs(task: TaskRun, event: JobEvent | None) -> Iterator[None]:
         if not job_ids:
             jobs = "The jobs of this task have ended"
         raise JobLostError(f"{problem} {jobs}; a retry attaches to what was submitted.") from error
+
+
+def lost_error(lost: LostJob, message: str) -> JobLostError:
+    """The error for a job that cannot be polled any more, and may still run.
+
+    :param lost: why it cannot
+    :param message: what it means for the task, before the reason
+    """
+    return (KeyRefusedError if lost.refused else JobLostError)(f"{message} {lost.reason}")
 
 
 def job_error(kind: JobKind, job_id: str, status: EndedJob | JobStatus, advice: str) -> JobError:

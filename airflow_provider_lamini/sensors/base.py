@@ -156,6 +156,7 @@ class JobSensor(BaseSensorOperator):
         :param event: what the trigger yielded
         """
         from airflow_provider_lamini.jobs.event import JobEvent
+        from airflow_provider_lamini.runs.task_errors import lost_error
 
         del context
         job_id, kind = self._job()
@@ -165,8 +166,9 @@ class JobSensor(BaseSensorOperator):
         if job_id in result.ended:
             return self._result(kind, job_id, result.ended[job_id])
         if job_id in result.lost:
-            raise JobLostError(
-                f"{kind.subject} {job_id} may still run and bill; a retry polls it again. {result.lost[job_id].reason}"
+            raise lost_error(
+                result.lost[job_id],
+                f"{kind.subject} {job_id} may still run and bill; a retry polls it again.",
             )
         message = (
             f"{kind.subject} {job_id} has not ended within {self.timeout:g} s. It may still run and bill. Clear the task to wait "

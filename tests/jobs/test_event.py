@@ -13,7 +13,7 @@ from airflow_provider_lamini.jobs.state import FailureCause, JobState
 def test_an_event_survives_serialization():
     event = JobEvent(
         ended={"7": EndedJob(JobState.FAILED, "FAILED", "out of memory")},
-        lost={"8": LostJob("gone", vanished=True)},
+        lost={"8": LostJob("gone", vanished=True), "9": LostJob("401", vanished=False, refused=True)},
         timed_out=True,
         deadline=12.5,
         last_error="the platform is not available",

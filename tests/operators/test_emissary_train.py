@@ -12,6 +12,7 @@ from airflow_provider_lamini.exceptions import (
     InvalidArgumentError,
     JobFailedError,
     JobLostError,
+    KeyRefusedError,
     ThresholdMissedError,
     WaitTimeoutError,
 )
@@ -301,7 +302,7 @@ def test_a_task_whose_timeout_has_passed_cancels_its_job(emissary, train):
 def test_a_rejected_key_is_one_clear_error(emissary, train):
     deferral = begin(train())
     emissary.key = "rotated"
-    with pytest.raises(JobLostError, match=r"401 \(the key is missing or wrong\): wrong key") as caught:
+    with pytest.raises(KeyRefusedError, match=r"401 \(the key is missing or wrong\): wrong key") as caught:
         resume(train(), deferral, deferral.wait())
     assert "may still run and bill" in str(caught.value)
     with pytest.raises(AuthenticationError, match="Check the key"):

@@ -12,7 +12,7 @@ from airflow_provider_lamini.exceptions import (
     AnswerError,
     InvalidArgumentError,
     JobFailedError,
-    JobLostError,
+    KeyRefusedError,
     TooManyFailedRowsError,
     WaitTimeoutError,
 )
@@ -171,8 +171,8 @@ def test_an_index_that_vanishes_during_the_wait_is_an_error(index, query):
     index.states = list(SLOW)
     deferral = begin(query())
     event = {"version": 1, "ended": {}, "timed_out": False, "deadline": deferral.trigger["deadline"]}
-    lost = {"1": {"reason": "HTTP 403.", "vanished": False}}
-    with pytest.raises(JobLostError, match="403"):
+    lost = {"1": {"reason": "HTTP 403.", "vanished": False, "refused": True}}
+    with pytest.raises(KeyRefusedError, match="403"):
         resume(query(), deferral, {**event, "lost": lost})
 
 

@@ -14,10 +14,10 @@ from airflow_provider_lamini.exceptions import (
     JobCancelledError,
     StorageError,
     TaskKilledError,
+    UnreadableRecordError,
     WaitTimeoutError,
 )
 from airflow_provider_lamini.operators.train import LaminiTrainOperator
-from airflow_provider_lamini.runs.submission_record import UnreadableRecordError
 from airflow_provider_lamini.runs.task_errors import KILL_SETTLES
 from tests.support.tasks import WAITING, begin, log_lines, maker, resume, run_to_end
 from tests.support.tuning_platform import LinkedTask

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from airflow_provider_lamini.exceptions import UnreadableRecordError
 from airflow_provider_lamini.runs.submission_record import (
     NoRecord,
     Submission,
-    UnreadableRecordError,
     record_store,
 )
 from tests.support.task_runs import MemoryHook, task_run

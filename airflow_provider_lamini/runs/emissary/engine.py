@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.api.errors import BadRequestError
-from airflow_provider_lamini.exceptions import JobFailedError, JobLostError
+from airflow_provider_lamini.exceptions import JobFailedError
 from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.platforms.emissary.api import engines
 from airflow_provider_lamini.platforms.emissary.kinds import CREATED_ENGINE, ENGINE, PARKED_ENGINE, is_live
 from airflow_provider_lamini.runs.emissary.provision import ProvisionSpec
 from airflow_provider_lamini.runs.emissary.waking import Sleeper
 from airflow_provider_lamini.runs.outcome import Done, WaitFor
+from airflow_provider_lamini.runs.task_errors import lost_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -139,8 +140,9 @@ class Deactivation:
         if event is None:
             return self._begin()
         for lost in event.lost.values():
-            raise JobLostError(
-                f"Engine {self._engine_id} may still be active and bill; a retry puts it to sleep if it exists. {lost.reason}"
+            raise lost_error(
+                lost,
+                f"Engine {self._engine_id} may still be active and bill; a retry puts it to sleep if it exists.",
             )
         return self._done(event.ended[self._engine_id].raw)
 

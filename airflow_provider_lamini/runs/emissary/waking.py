@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.api.errors import BadRequestError
-from airflow_provider_lamini.exceptions import JobFailedError, JobLostError, WaitTimeoutError
+from airflow_provider_lamini.exceptions import JobFailedError, WaitTimeoutError
 from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.platforms.emissary.api import deployments, engines
 from airflow_provider_lamini.platforms.emissary.kinds import (
@@ -18,6 +18,7 @@ from airflow_provider_lamini.platforms.emissary.kinds import (
     state_of,
 )
 from airflow_provider_lamini.runs.outcome import Done, WaitFor
+from airflow_provider_lamini.runs.task_errors import lost_error
 from airflow_provider_lamini.wording import duration
 
 if TYPE_CHECKING:
@@ -122,9 +123,9 @@ class Waking:
         """
         name = self._sleeper.name
         for lost in event.lost.values():
-            raise JobLostError(
-                f"{name} cannot be polled any more. If it exists, it may be active and bill; a retry polls it again. "
-                f"{lost.reason}"
+            raise lost_error(
+                lost,
+                f"{name} cannot be polled any more. If it exists, it may be active and bill; a retry polls it again.",
             )
         if self._sleeper.job_id not in event.ended:
             seen = f" The last poll failed: {event.last_error}" if event.last_error else ""

@@ -12,6 +12,7 @@ from airflow.providers.common.compat.sdk import mask_secret
 from airflow_provider_lamini.api import azure_blob
 from airflow_provider_lamini.api.errors import UnsupportedError
 from airflow_provider_lamini.corpus.pairs import REFUSE, Columns, dataset_file
+from airflow_provider_lamini.exceptions import UnreadableRecordError
 from airflow_provider_lamini.platforms.lamini.api import datasets
 from airflow_provider_lamini.rows.bad_rows import BadRowPolicy, failure_numbers, recorded_failures
 from airflow_provider_lamini.rows.errors import RowError
@@ -21,7 +22,6 @@ from airflow_provider_lamini.rows.sources.source import open_source
 from airflow_provider_lamini.runs.submission_record import (
     NoRecord,
     Submission,
-    UnreadableRecordError,
     left_job_id,
     record_job_id,
     record_store,

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.api.errors import JobNotFoundError, PlatformError
 from airflow_provider_lamini.corpus.documents import find_documents
-from airflow_provider_lamini.exceptions import JobLostError
 from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.platforms.lamini.api import memory_rag
 from airflow_provider_lamini.platforms.lamini.kinds import MEMORY_RAG
 from airflow_provider_lamini.runs.job_spec import JobSpec, Prepared
 from airflow_provider_lamini.runs.outcome import Done, WaitFor
-from airflow_provider_lamini.runs.task_errors import job_error
+from airflow_provider_lamini.runs.task_errors import job_error, lost_error
 from airflow_provider_lamini.wording import counted
 
 if TYPE_CHECKING:
@@ -146,8 +145,9 @@ class QueryReadyIndex:
         """
         if event is not None:
             for lost in event.lost.values():
-                raise JobLostError(
-                    f"The status of index {self._index_id} can no longer be read. A retry polls it again. {lost.reason}"
+                raise lost_error(
+                    lost,
+                    f"The status of index {self._index_id} can no longer be read. A retry polls it again.",
                 )
             for ended in event.ended.values():
                 self._require(ended)

@@ -6,11 +6,12 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_provider_lamini.exceptions import InvalidArgumentError, JobFailedError, JobLostError
+from airflow_provider_lamini.exceptions import InvalidArgumentError, JobFailedError
 from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.platforms.lamini.api import models
 from airflow_provider_lamini.platforms.lamini.kinds import MODEL_DOWNLOAD, state_of
 from airflow_provider_lamini.runs.outcome import Done, WaitFor
+from airflow_provider_lamini.runs.task_errors import lost_error
 
 if TYPE_CHECKING:
     from airflow_provider_lamini.jobs.event import JobEvent
@@ -43,9 +44,7 @@ class ModelDownload:
         if event is None:
             return self._request()
         for name, lost in event.lost.items():
-            raise JobLostError(
-                f"The download of {name} may still run and bill; a retry polls it again. {lost.reason}"
-            )
+            raise lost_error(lost, f"The download of {name} may still run and bill; a retry polls it again.")
         ((name, ended),) = event.ended.items()
         if ended.state is not JobState.SUCCEEDED:
             reason = f": {ended.detail}" if ended.detail else ""

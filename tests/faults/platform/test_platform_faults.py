@@ -14,7 +14,12 @@ from unittest.mock import patch
 import pytest
 
 from airflow_provider_lamini.api import errors
-from airflow_provider_lamini.exceptions import JobLostError, TooManyFailedRowsError, WaitTimeoutError
+from airflow_provider_lamini.exceptions import (
+    JobLostError,
+    KeyRefusedError,
+    TooManyFailedRowsError,
+    WaitTimeoutError,
+)
 from tests.support.certificates import Authority
 from tests.support.fault_cases import DIRECT, KINDS, Case, maker, run_case
 from tests.support.faulty_platform import Fault
@@ -169,7 +174,7 @@ TABLE = [
         "401 all the time",
         always(status=401),
         refused(KEY),
-        Outcome(JobLostError, "may still run and bill"),
+        Outcome(KeyRefusedError, "may still run and bill"),
         Outcome(KEY, "Check the key"),
     ),
     Line("498 of a new job", twice(status=498), refused(GONE), SUCCESS, Outcome(GONE, "498")),
