@@ -170,7 +170,7 @@ $(READY_TRAIN): .ci/requirements-train.txt $(SET_UP)
 # The official client has old dependencies of its own.
 $(READY_CLIENT): .ci/requirements-client.txt .ci/requirements-client-alone.txt .ci/python
 	@echo "==> creating .venv-client for the official client: half a minute the first time"
-	@"$$(.ci/python)" -m venv --clear .venv-client
+	@"$$(.ci/python)" -m venv --clear --without-pip .venv-client
 	@.ci/uv pip install -q --python .venv-client --require-hashes --no-deps \
 		-r .ci/requirements-client.txt -r .ci/requirements-client-alone.txt
 	@touch $@
