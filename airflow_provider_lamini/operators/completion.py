@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
@@ -161,5 +162,11 @@ class LaminiCompletionOperator(BaseOperator):
             fallback_conn_id=self.fallback_conn_id,
         )
         at_once = whole_number("max_in_flight", self.max_in_flight, minimum=1)
-        answering = Answering(inference=inference, routes=routes, at_once=at_once, log=self.log)
+        answering = Answering(
+            inference=inference,
+            routes=routes,
+            at_once=at_once,
+            log=self.log,
+            counted=partial(setattr, self, "answered"),
+        )
         return answering.answer_prompts(prompts, single=single)

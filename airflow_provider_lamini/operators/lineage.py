@@ -54,6 +54,7 @@ def reports_lineage(
             tables=tables or {},
             defaults=defaults or {},
         )
+        added.answered = None  # counts of rows that were answered without a run over rows
         added.task_lineage = None  # what this process has seen the task do, once it ends here
         added.get_openlineage_facets_on_start = _on_start
         added.get_openlineage_facets_on_complete = _on_end

@@ -90,7 +90,7 @@ class LaminiTrainOperator(JobOperator):
     :param output_conn_id: the connection for the output's object storage
     :return: ``job_id``, ``status``, ``model_name`` (of the tuned model), ``custom_model_name``, ``dataset_id``,
         ``steps``, ``final_loss``, ``history`` (the file), ``base_model``, ``resumes``, and with ``input``
-        ``failures`` (rows left out, by reason). With ``wait=False`` only
+        ``rows`` and ``bytes`` (of the dataset), and ``failures`` (rows left out, by reason). With ``wait=False`` only
         ``job_id`` and ``base_model``: see ``LaminiJobSensor``.
     """
 

@@ -88,8 +88,8 @@ async def _send_all(settings: ClientSettings, calls: Sequence[Call[T]], at_once:
 
 def report_answers(
     platform: str, rows: Sequence[RowResult], usages: Sequence[TokenUsage | None] | None = None
-) -> None:
-    """Report the answers of prompts to Airflow's metrics.
+) -> Counts:
+    """Count the answers of prompts, and report them to Airflow's metrics.
 
     :param platform: the platform's name
     :param rows: the answers
@@ -99,6 +99,7 @@ def report_answers(
     known = [usage for row in rows for usage in row.usages] if usages is None else usages
     counts = Counts(rows=len(rows), ok=len(rows) - failed, failed=failed, sums=sum_tokens(known))
     report_rows(platform, DIRECT, None, counts)
+    return counts
 
 
 def require_outputs(rows: list[RowResult], limit: FailureLimit = NONE_MAY_FAIL) -> list[RowResult]:

@@ -119,7 +119,9 @@ def lineage_at_end(
     own_conn_id = _given(operator, f"{fields.platform}_conn_id")
     url = _platform_url(found["conn_id"] if found.get("fallback") else own_conn_id, fields, task)
     written: Mapping[str, Counts] = {} if task is None else task.written
-    counts, usage = _counts(found, written), _usage(found, written)
+    answered_rows: Counts | None = getattr(operator if task is None else task, "answered", None)
+    counts = _counts(found, [*written.values(), *([] if answered_rows is None else [answered_rows])])
+    usage = _usage(found, written)
     known = found if task is None else {**task.made, **found}
     made = {
         name: str(known[name])
@@ -137,7 +139,7 @@ def lineage_at_end(
             namespace=url_namespace(fields.platform, url),
             name=f"{fields.makes[field_name]}/{name}",
             sort=fields.makes[field_name],
-            rows=counts.get("rows"),
+            rows=counts.get("rows") if fields.makes[field_name] == "datasets" else None,
         )
         for field_name, name in made.items()
     ]
@@ -335,8 +337,7 @@ def _platform_url(conn_id: object, fields: LineageFields, task: TaskRun | None) 
         return None  # the task itself says what is wrong with its connection
 
 
-def _counts(result: Mapping[str, object], written: Mapping[str, Counts]) -> dict[str, int]:
-    totals = list(written.values())
+def _counts(result: Mapping[str, object], totals: Sequence[Counts]) -> dict[str, int]:
     if totals:
         return {
             name: sum(getattr(each, name) for each in totals)

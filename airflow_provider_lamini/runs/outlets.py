@@ -41,7 +41,7 @@ NUMBERS = (
 MAX_TEXT = 2000
 """Maximum characters of a text; a longer one is left out."""
 MAX_ITEMS = 100
-"""Maximum number of job ids, and of numbers of each sort; more numbers are left out."""
+"""Maximum number of ids in a list, and of numbers of each sort; more numbers are left out."""
 
 
 def publishes(execute: Execute) -> Execute:
@@ -192,6 +192,8 @@ def _named(result: Mapping[str, object]) -> Iterator[tuple[str, Json]]:
                 yield name, value
             elif short:
                 yield name, str(value)
+        elif name.endswith("_ids") and isinstance(value, list | tuple):
+            yield name, [str(item)[:MAX_TEXT] for item in value[-MAX_ITEMS:]]
 
 
 def _scores(value: object) -> dict[str, Json]:

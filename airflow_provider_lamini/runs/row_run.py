@@ -262,7 +262,7 @@ class InlineRun:
         answers = send_all(self._task.settings, calls, at_once=config.max_in_flight, log=self._task.log)
         for offset, result in zip(sent, chain.from_iterable(answers), strict=True):
             results[offset] = result
-        report_answers(self._task.hook.platform_name, results)
+        self._task.answered = report_answers(self._task.hook.platform_name, results)
         return Done(self._result(require_outputs(results, config.failure_limit)))
 
     def prepare(self) -> bool:

@@ -71,6 +71,8 @@ class SubmittedJob(Generic[R]):
         self._options = options
         self._records = record_store(task, options.state_path) if records is None else records
         self._log = task.log
+        self._submission: Submission | None = None
+        """What this process has submitted or attached to: without a record, it alone knows what was sent."""
 
     def advance(self, event: JobEvent | None) -> WaitFor | Done[R]:
         """Attach or submit at the start of a try, judge the job's end afterwards.
@@ -122,7 +124,7 @@ class SubmittedJob(Generic[R]):
     def _begin(self) -> WaitFor | Done[R] | SubmitAgain:
         if isinstance(self._records, NoRecord):
             self._records.warn(self._log)
-        submission = self._attach_or_submit()
+        submission = self._submission = self._attach_or_submit()
         job_id = str(submission.job_id)
         self._task.remember_jobs(self._kind.name, [job_id])
         self._spec.publish_link(job_id)
@@ -251,6 +253,7 @@ class SubmittedJob(Generic[R]):
         try:
             with self._spec.prepare(intent.mark) as prepared:
                 self._record_prepared(intent.mark, prepared)
+                intent = replace(intent, numbers=dict(prepared.numbers))
                 self._task.begun = True
                 job_id = self._create(prepared)
         except PlatformError as error:
@@ -367,7 +370,7 @@ class SubmittedJob(Generic[R]):
 
     def _done(self, job_id: str, status: EndedJob | JobStatus) -> Done[R]:
         try:
-            return Done(self._spec.result(job_id, status, self._records.read()))
+            return Done(self._spec.result(job_id, status, self._records.read() or self._submission))
         except PlatformError:
             self._log.warning(
                 "%s %s ended well, but its result could not be read. A retry reads it again, from the same job.",

@@ -229,6 +229,8 @@ class TaskRun:
         """What the task has made before it knows its result, such as a dataset, by the field of the result."""
         self.written: dict[str, Counts] = {}
         """The rows by outcome in each output folder, over all tries."""
+        self.answered: Counts | None = None
+        """The rows by outcome that were answered without an output folder."""
         self._cancelled_by_kill: WaitFor | None = None
         self._stack = ExitStack()
 

@@ -50,8 +50,8 @@ class Reported:
 
 TABLE: list[tuple[str, Reported]] = [
     ("BatchInferenceOperator", Reported(["models/m"], {"{out}": 1}, "m", ROW)),
-    ("ChatOperator", Reported(["models/m"], model="m")),
-    ("CompletionOperator", Reported(["models/m"], model="m")),
+    ("ChatOperator", Reported(["models/m"], {}, "m", ROW)),
+    ("CompletionOperator", Reported(["models/m"], {}, "m", ROW)),
     (
         "ClassifierTrainOperator",
         Reported(
@@ -73,10 +73,25 @@ TABLE: list[tuple[str, Reported]] = [
         ),
     ),
     ("ClassifyOperator", Reported(["classifiers/model-c1"], {"{out}": 1}, "model-c1", ROW)),
+    ("ClassifyOperator", Reported(["classifiers/model-c1"], {}, "model-c1", ROW, {"output": None})),
+    (
+        "ChatOperator",
+        Reported(["models/m"], {}, "m", ROW | {"rows": 2, "ok": 2}, {"messages": ["a b", "c"]}),
+    ),
+    (
+        "MemoryRagQueryOperator",
+        Reported(
+            ["indexes/1"],
+            {},
+            None,
+            ROW | {"rows": 2, "failed": 1},
+            {"output": None, "input": ["a b", ""], "on_bad_row": "error", "max_failed_rows": None},
+        ),
+    ),
     ("DownloadModelOperator", Reported([], {"models/m": None}, event={"model_name": "m"})),
     ("EmbeddingOperator", Reported([f"models/{MINILM}"], {"{out}": 1}, MINILM, ROW)),
     ("EmbeddingOperator", Reported(["models/m"], {"{out}": 1}, "m", ROW, {"model_name": "m"})),
-    ("EmbeddingOperator", Reported([f"models/{MINILM}"], model=MINILM, arguments={"output": None})),
+    ("EmbeddingOperator", Reported([f"models/{MINILM}"], {}, MINILM, ROW, {"output": None})),
     ("EvaluateOperator", Reported(["models/m"], {"{out}": 1}, "m", ROW)),
     (
         "EvaluateOperator",
@@ -111,7 +126,7 @@ TABLE: list[tuple[str, Reported]] = [
     ),
     (
         "MemoryRagQueryOperator",
-        Reported(["indexes/1"], model=None, arguments={"output": None}, event={"index_id": "1"}),
+        Reported(["indexes/1"], {}, None, ROW, {"output": None}, {"index_id": "1"}),
     ),
     (
         "MemoryRagRefreshOperator",
@@ -127,8 +142,9 @@ TABLE: list[tuple[str, Reported]] = [
         "TrainOperator",
         Reported(
             ["models/m"],
-            {f"models/{TUNED}": None, "datasets/{dataset_id}": None},
+            {f"models/{TUNED}": None, "datasets/{dataset_id}": 1},
             "m",
+            {"rows": 1, "bytes": 33},
             event={"model_name": TUNED, "dataset_id": "{dataset_id}", "base_model": "m"},
         ),
     ),
@@ -263,6 +279,28 @@ def test_a_task_that_succeeds_reports_what_it_has_read_used_and_made(world, name
     assert extra["platform"] == facet.platform
 
 
+WITHOUT_RECORD = {
+    "ClassifierTrainOperator": {"examples": 2},
+    "EmissaryUploadDatasetOperator": {"rows": 1, "bytes": 38},
+    "MemoryRagBuildOperator": {"files": 1, "bytes": 19},
+    "TrainOperator": {"rows": 1, "bytes": 33},
+}
+"""What operators that keep it in their submission record count."""
+
+
+@pytest.mark.parametrize("name", WITHOUT_RECORD)
+def test_without_a_record_the_process_that_has_sent_the_data_knows_the_numbers(world, name):  # noqa: F811
+    world.note_files()
+    operator, result, extra = run(world, name, {"deferrable": False, "state_path": None})
+    assert extra["counts"] == reported_by(operator, result)[2].counts == WITHOUT_RECORD[name]
+    assert result.items() >= WITHOUT_RECORD[name].items()
+
+
+def test_the_event_of_a_removal_names_what_is_gone(world):  # noqa: F811
+    _, result, extra = run(world, "EmissaryUndeployOperator", {})
+    assert extra["deployment_ids"] == result["deployment_ids"] == ["dp-1"]
+
+
 @pytest.mark.parametrize("name", sorted(NO_DATA))
 def test_the_event_of_an_operator_without_data_names_the_platform_alone(world, name):  # noqa: F811
     _, _, extra = run(world, name, {})
@@ -282,10 +320,13 @@ FAILED = {"rows": 1, "ok": 0, "failed": 1, "retried": 0, "reused": 0}
         ("BatchInferenceOperator", Reported(["models/m"], {"{out}": 1}, "m", FAILED, CHECKED)),
         ("MemoryRagQueryOperator", Reported(["indexes/1"], {"{out}": 1}, None, FAILED, CHECKED)),
         ("EmissaryBatchInferenceOperator", Reported(["deployments/live"], {"{out}": 1}, "live", FAILED, CHECKED)),
+        ("ChatOperator", Reported(["models/m"], {}, "m", FAILED, {"check": "builtins.callable"})),
+        ("CompletionOperator", Reported(["models/m"], {}, "m", FAILED, {"check": "builtins.callable"})),
+        ("MemoryRagQueryOperator", Reported(["indexes/1"], {}, None, FAILED, CHECKED | {"output": None})),
         (
             "EvaluateOperator",
             Reported(
-                ["models/m"], {"{out}": 1}, "m", ROW, {"thresholds": {"exact_match": 2}}
+                ["models/m"], {"{out}": 1}, "m", ROW, {"thresholds": {"exact_match": 0.5}}
             ),
         ),
         ("EmbeddingOperator", Reported([f"models/{MINILM}"], {"{out}": None}, MINILM, {}, {"input": "{here}/none.jsonl"})),

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_lamini.api.call import Call
     from airflow_provider_lamini.platforms.lamini.endpoints import Inference
+    from airflow_provider_lamini.rows.counts import Counts
     from airflow_provider_lamini.runs.fallback import Route
     from airflow_provider_lamini.runs.outcome import Log
 
@@ -35,12 +36,14 @@ class Answering:
     :param routes: who is asked, in order
     :param at_once: maximum number of concurrent requests
     :param log: the task's log
+    :param counted: takes the numbers of answers by outcome, also if the task then fails
     """
 
     inference: Inference
     routes: list[Route]
     at_once: int
     log: Log
+    counted: Callable[[Counts], None]
 
     def answer_prompts(self, prompts: Sequence[str], *, single: bool) -> dict[str, object]:
         """Have prompts answered.
@@ -54,7 +57,7 @@ class Answering:
             lambda inference: [DirectCompletions(inference).ask([prompt]) for prompt in prompts]
         )
         rows = [row for response in responses for row in response]
-        report_answers(route.settings.platform, rows)
+        self.counted(report_answers(route.settings.platform, rows))
         require_outputs(rows)
         return {**route_value(self.routes, route), **output_value(rows, single=single)}
 
@@ -72,7 +75,7 @@ class Answering:
             lambda inference: [Chat(inference).reply(conversation) for conversation in conversations]
         )
         rows, usages = [reply.row for reply in replies], [reply.usage for reply in replies]
-        report_answers(route.settings.platform, rows, usages)
+        self.counted(report_answers(route.settings.platform, rows, usages))
         require_outputs(rows)
         cost = cost_of(route.prices, route.model_name, usages)
         return {

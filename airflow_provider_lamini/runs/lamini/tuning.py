@@ -101,6 +101,7 @@ class Training(JobSpec[dict[str, object]]):
         uploaded = None if self._upload is None else self._upload.upload(to_tune=True)
         dataset_id = str(request.dataset_id) if uploaded is None else uploaded.dataset_id
         failures = {} if uploaded is None else uploaded.failures
+        sent = {} if uploaded is None else {"rows": uploaded.rows, "bytes": uploaded.size}
         target = send(datasets.upload_base_path())
         check_tuning(target)
         dataset = send(datasets.existing(dataset_id=dataset_id, upload_base_path=target.upload_base_path))
@@ -112,7 +113,7 @@ class Training(JobSpec[dict[str, object]]):
         yield Prepared(
             create=lambda: send(call).job_id,
             before=before,
-            numbers=failure_numbers(failures),
+            numbers={**sent, **failure_numbers(failures)},
         )
 
     def find_orphaned_job(self, submission: Submission) -> str | OrphanSearch:
@@ -134,7 +135,7 @@ class Training(JobSpec[dict[str, object]]):
             **found,
             "base_model": request.arguments["model_name"],
             "resumes": submission.resumed().resumes if submission else 0,
-            **({"failures": recorded_failures(submission.numbers)} if request.rows and submission else {}),
+            **(_sent(submission) if request.rows and submission else {}),
         }
 
     def result_without_waiting(self, job_id: str, submission: Submission) -> dict[str, object]:
@@ -257,6 +258,12 @@ class ResumedTuning(JobSpec[dict[str, object]]):
 
     def publish_link(self, job_id: str) -> None:
         publish_tuning_link(self._task, job_id)
+
+
+def _sent(submission: Submission) -> dict[str, object]:
+    """What a result says about the dataset that was uploaded for a job."""
+    sent = {name: count for name, count in submission.numbers.items() if name in ("rows", "bytes")}
+    return {**sent, "failures": recorded_failures(submission.numbers)}
 
 
 def publish_tuning_link(task: TaskRun, job_id: str) -> None:
