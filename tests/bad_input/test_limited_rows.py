@@ -33,7 +33,7 @@ FILES = {
     "bytes that are no text": ("r.parquet", of_columns(prompt=[b"a", b"\xff"]), "row 1 .*not valid UTF-8"),
 }
 LISTS = {
-    "None": (["a", None], "row 1 of the list is None"),
+    "None": (["a", None], "row 1 .*has no value in the column 'prompt'"),
     "half a pair of surrogates": (["a", "\ud800"], "row 1 of the list"),
     "bytes": ([{"prompt": "a"}, {"prompt": b"a"}], "row 1 of the list: column 'prompt' is of type bytes"),
 }
