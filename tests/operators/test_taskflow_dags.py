@@ -11,6 +11,7 @@ from airflow_provider_lamini.results import read_outputs
 from tests.support.demo import EXAMPLES
 from tests.support.platforms import submissions
 from tests.support.upstream import TEXT_MODEL, text_for, vector_for
+from tests.test_docs import DOCS, blocks
 
 pytestmark = [pytest.mark.dags, pytest.mark.usefixtures("airflow_db")]
 
@@ -21,8 +22,8 @@ FILE = Path(__file__).with_name("taskflow_dags.py")
 def run(load_dags, tmp_path):
     """Returns a function that runs a Dag in this process, including its triggers, and returns the run's folder."""
 
-    def to_end(name):
-        ended = load_dags(FILE)[name].test(run_conf={"model": TEXT_MODEL, "output": str(tmp_path)})
+    def to_end(name, file=FILE):
+        ended = load_dags(file)[name].test(run_conf={"model": TEXT_MODEL, "output": str(tmp_path)})
         states = {(ti.task_id, ti.map_index): str(ti.state) for ti in ended.get_task_instances()}
         assert set(states.values()) == {"success"}, states
         return tmp_path / ended.run_id
@@ -58,6 +59,26 @@ def test_functions_are_mapped_by_expand_and_by_expand_kwargs(run, tmp_path, plat
     ]
     assert kept("complete_kwargs")[0]["output"] == text_for("3 4 {{ params.model }}")
     assert kept("single") == text_for("one two {{ params.model }}")
+
+
+def test_the_mapping_that_the_page_shows_gives_each_task_a_folder(run, tmp_path, platform):
+    (code,) = (block for block in blocks(DOCS / "taskflow.md", "python") if ".expand(" in block)
+    model, store = "meta-llama/Llama-3.1-8B-Instruct", "s3://summaries"
+    assert model in code
+    assert store in code
+    page = tmp_path / "page" / "mapped_reviews.py"
+    page.parent.mkdir()
+    code = code.replace("\n):\n", "\n) as mapped_reviews:\n")
+    page.write_text(code.replace(model, TEXT_MODEL).replace(store, str(tmp_path)))
+    folder = run("mapped_reviews", page)
+    prompt = "Summarize in one sentence: {}".format
+    for task, texts in {
+        "summarize-0": ["It hums."],
+        "summarize-1": ["It came broken.", "It is bright."],
+        "others-0": ["It is late."],
+    }.items():
+        assert outputs_in(folder / task) == [text_for(prompt(text)) for text in texts]
+    assert submissions(platform) == 3
 
 
 @pytest.mark.usefixtures("knowledge")
