@@ -132,7 +132,9 @@ def test_a_cleared_task_whose_function_returns_other_rows_is_refused(batch, plat
 def test_after_an_error_before_the_first_job_the_function_is_called_again(batch, platform, rows):
     answers = [["a b", None], ["c d"]]
     make = batch(lambda: answers.pop(0))
-    with pytest.raises(InvalidArgumentError, match="row 1 of the function <lambda>"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"row 1 \(the rows of the function <lambda>, line 2\) has no value"
+    ):
         run_to_end(make)
     assert submissions(platform) == 0
     run_to_end(make, TI.retried())
