@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 from airflow_provider_lamini.rows.errors import InputError
 from airflow_provider_lamini.rows.run_files import MANIFEST, SHARDS
 from airflow_provider_lamini.rows.sources.compression import SUFFIXES as COMPRESSIONS
+from airflow_provider_lamini.rows.sources.tables import is_sliced
 from airflow_provider_lamini.rows.storage.locate import locate
 from airflow_provider_lamini.rows.storage.patterns import fixed_part, is_pattern
 from airflow_provider_lamini.rows.storage.uris import SCHEME, has_one_slash, split_uri
@@ -109,6 +110,8 @@ def files_of_list(
     :param columns: the user's names for values, with which lists in the list are rows
     :raises InputError: if only some of the items are files, or if they are names of files that do not exist here
     """
+    if is_sliced(items):  # rows of a table are mappings, and not converted for this
+        return None
     pages = _names_of_pages(items) if columns is None else None
     if pages is not None:
         items = pages

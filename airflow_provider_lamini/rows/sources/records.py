@@ -91,6 +91,8 @@ def flatten(
     :return: the rows, the names of their columns, and a remark for the log
     :raises InputError: if it is not certain whether the items are pages or rows
     """
+    if is_sliced(items):  # rows of a table are mappings, and not converted for this
+        return items, columns, ""
     described = _described(items)
     if described is not None:
         described_names, rows = described
