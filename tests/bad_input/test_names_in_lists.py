@@ -12,6 +12,7 @@ from airflow_provider_lamini.rows.sources.forms import files_of_list
 from airflow_provider_lamini.rows.storage.locate import locate
 from tests.bad_input.test_inputs import OPERATORS, columns_of, lines, run, sent
 from tests.support.object_store import object_store  # noqa: F401 - a fixture
+from tests.support.tasks import log_lines
 
 KEYS = {
     "pages": [["a/1.jsonl"], ["a/2.jsonl", "b.jsonl"]],
@@ -24,6 +25,11 @@ KEYS = {
     "blanks without a folder": ["my file.csv", "my other file.csv"],
     "blanks and none": ["my file.csv", "file.csv"],
     "a blank at the end": ["a.jsonl ", "b.jsonl"],
+    "three words": ["sales report 2026.csv", "sales report 2025.csv"],
+    "a sentence and few words": ["Summarize the contract in report.csv", "sales report.csv"],
+    "a sentence and a name": ["Summarize the contract in report.csv", "report.csv"],
+    "many words and a folder": ["day 1/copy of a file.csv", "day 2/copy of a file.csv"],
+    "many words and a folder of Windows": ["day 1\\copy of a file.csv"],
     "files of Hive": ["day/000000_0", "day/000001_0_copy_1"],
     "documents": ["a/report.pdf", "a/page.html", "a/table.xlsx"],
     "documents without a folder": ["report.pdf", "page.html", "table.xlsx"],
@@ -31,6 +37,13 @@ KEYS = {
 }
 TEXTS = {
     "sentences": ["Summarize report.csv", "What is in data.csv?"],
+    "sentences that all end in a name": [
+        "Summarize the contract in report.csv",
+        "What is the sum in data.json",
+    ],
+    "one sentence that ends in a name": ["Summarize the contract in report.txt"],
+    "such a sentence and a row": ["Summarize the contract in report.txt", {"prompt": "a"}],
+    "pages of such sentences": [["Summarize the contract in a.csv"], ["Summarize the contract in b.csv"]],
     "words": ["km/h", "3.14", "Node.js", "and/or"],
     "web addresses": ["https://example.com/", "https://example.com/a page.html", "http://example.com/a.pdf"],
     "a slash at the end of a sentence": ["Is it 1 or 2, and/or both/"],
@@ -53,8 +66,43 @@ def test_texts_are_no_files(form):
     assert files_of_list(TEXTS[form]) is None
 
 
+def test_names_with_many_words_are_files_beside_files(world):
+    world.put("the sales report of 2026.csv", b"prompt\na\n")
+    world.put("b.jsonl", b'{"prompt": "b"}\n')
+    for more, expected in ((["{here}/b.jsonl"], ["a", "b"]), ([], ["a"])):
+        world.platform.bodies.clear()
+        (world.folder / "out" / "manifest.json").unlink(missing_ok=True)
+        run(world, "completions", ["{here}/the sales report of 2026.csv", *more], on_other_run="replace")
+        assert sent(world) == expected
+
+
+def test_an_existing_file_is_no_sentence(world):
+    name = "the sales report of 2026.csv"
+    assert files_of_list([name]) is None
+    world.put(f"at/work/{name}", b"prompt\na\n")
+    assert files_of_list([name]) == [name]
+    with pytest.raises(InputError, match="1 names of files or folders that do not exist"):
+        files_of_list([name, "the sales report of 2025.csv"])
+
+
+@pytest.mark.parametrize(
+    "operator", ["batch", "completions", "embedding", "classify", "rag", "Emissary batch"]
+)
+def test_sentences_that_end_in_a_name_are_sent_and_the_log_says_so(world, operator):
+    texts = ["Summarize the contract in report.csv", "What is the sum in data.json"]
+    with log_lines() as logged:
+        run(world, operator, texts)
+    assert sent(world) == texts
+    (line,) = (text for text in logged if text.startswith("Validated"))
+    assert "took texts that end like names of files as prompts (the list)" in line
+
+
 def test_uris_with_blanks_are_files_without_a_suffix():
     assert files_of_list(["s3://b/my folder/part 0", "s3://b/x"]) == ["s3://b/my folder/part 0", "s3://b/x"]
+
+
+def test_a_pattern_with_many_words_is_no_sentence():
+    assert files_of_list(["all files of day *.csv"]) == ["all files of day *.csv"]
 
 
 def test_lists_are_rows_if_their_columns_have_names():

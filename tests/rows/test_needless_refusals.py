@@ -144,3 +144,27 @@ def test_a_folder_whose_files_have_no_suffix_is_refused_with_what_to_pass(file, 
         match=r"names of its files do not tell their format. Pass its files as .*/\*, with input_format",
     ):
         rows(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["Summarize the contract in report.csv", "List all dates of letters.txt"],
+        ["What are the totals in sales.parquet"],
+    ],
+)
+def test_sentences_that_end_in_the_name_of_a_file_are_prompts(texts):
+    source = open_source(texts)
+    assert [found.row for found in source.read()] == [{"prompt": text} for text in texts]
+    assert source.notes() == "took texts that end like names of files as prompts (the list)"
+
+
+@pytest.mark.parametrize("texts", [["sales report.csv"], ["Summarize the contract in a.csv", "a b.csv"]])
+def test_names_of_few_words_that_do_not_exist_are_refused_with_the_remedy(texts):
+    with pytest.raises(InputError, match=r"do not exist on this machine.*To send texts .* pass rows"):
+        open_source(texts)
+
+
+def test_other_lists_say_nothing_about_names():
+    assert open_source(["Summarize the contract in report.csv", "a text"]).notes() == ""
+    assert open_source([]).notes() == ""

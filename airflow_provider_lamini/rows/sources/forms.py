@@ -51,6 +51,9 @@ _FOLDER_PATTERN = re.compile(r"(?![A-Za-z][A-Za-z0-9+.\-]*:)[^\s*?\[{]+/\S*\*\S*
 """A pattern without a scheme that begins with a folder, such as ``/data/day/*``."""
 _ABSOLUTE_PATTERN = re.compile(r"(?:~/|\.{0,2}/)[^\s*?\[{/]+/\S*\*\S*")
 """The same with a beginning that only paths have: no text, even if the folder does not exist."""
+_PATH_CHARACTERS = frozenset("/\\*")
+_FEWEST_WORDS = 4
+"""A text with as many words is a sentence that ends in the name of a file, and not a name with blanks."""
 AS_ROWS = "To send texts that look like paths, pass rows: [{'prompt': ...}]."
 """What to do if an input is read as files, and texts are meant."""
 
@@ -103,7 +106,7 @@ def files_of_list(
     """The files that a list names; ``None`` if it is a list of rows.
 
     A list is a list of files if each item is a path object, or a text that is a path or URI of a known format. Names with
-    blanks, which the end of a sentence may be as well, count only if all items are such names.
+    blanks, which the end of a sentence may be as well, count only if all items are such names, and not all are sentences.
 
     :param items: the items of the list, or lists of them, as the results of mapped tasks are
     :param all_files: whether the user has said that the items are files, by giving their format
@@ -122,6 +125,8 @@ def files_of_list(
     if not all(named) and all(
         is_file or _may_be_file(item) for is_file, item in zip(named, texts, strict=True)
     ):
+        if not any(named) and are_sentences(texts):
+            return None
         named = [True] * len(texts)
     if not any(named):
         return None
@@ -138,6 +143,22 @@ def files_of_list(
     if not all_files and not any(map(is_path_object, texts)):
         _check_keys(files)
     return files
+
+
+def are_sentences(items: Sequence[object]) -> bool:
+    """Whether all items of a list, and at least one, are sentences that end like the name of a file.
+
+    Such a sentence has several words, and nothing that only paths have. A file with this name is none: see `_is_file`.
+
+    :param items: the items of the list
+    """
+    return len(items) > 0 and all(
+        isinstance(item, str)
+        and _may_be_file(item)
+        and len(item.split()) >= _FEWEST_WORDS
+        and _PATH_CHARACTERS.isdisjoint(item)
+        for item in items
+    )
 
 
 def is_result(value: object) -> bool:

@@ -17,11 +17,24 @@ from airflow_provider_lamini.rows.columns import PROMPT, concatenate
 from airflow_provider_lamini.rows.errors import ColumnError, InputChangedError, InputError, short_name
 from airflow_provider_lamini.rows.sources.batch import FAILED, Cursor, SourceChunk, SourceRow, kept_batches
 from airflow_provider_lamini.rows.sources.finder import FileFinder, is_errors_file
-from airflow_provider_lamini.rows.sources.forms import KNOWN, files_of_list, is_path, is_result, path_text
+from airflow_provider_lamini.rows.sources.forms import (
+    KNOWN,
+    are_sentences,
+    files_of_list,
+    is_path,
+    is_result,
+    path_text,
+)
 from airflow_provider_lamini.rows.sources.options import InputOptions
 from airflow_provider_lamini.rows.sources.projection import project_declared, project_open
 from airflow_provider_lamini.rows.sources.read_once import ReadOnceInput
-from airflow_provider_lamini.rows.sources.tables import is_table, repeated_columns, repeated_names, table_rows
+from airflow_provider_lamini.rows.sources.tables import (
+    is_sliced,
+    is_table,
+    repeated_columns,
+    repeated_names,
+    table_rows,
+)
 from airflow_provider_lamini.rows.storage.local import TemporaryFile
 from airflow_provider_lamini.rows.storage.uris import redacted_uri, short_uri
 from airflow_provider_lamini.rows.values import is_path_object, kind
@@ -211,6 +224,8 @@ class ListSource(Source):
             self._notes.add("left out columns with the same name", ", ".join(self._repeated))
         if remark:
             self._notes.add(remark, "the list")
+        if not is_sliced(rows) and are_sentences(rows):
+            self._notes.add("took texts that end like names of files as prompts", "the list")
         self._found = CheckedList(rows, columns, keep_bad=keep_bad)
         for name in self._found.unnamed:
             self._notes.add("left out columns whose names are not texts", kind(name))
