@@ -10,7 +10,7 @@ from airflow.providers.common.compat.sdk import BaseOperator
 from airflow_provider_lamini.operators.base import COLOR
 from airflow_provider_lamini.operators.lineage import records_lineage, reports_lineage
 from airflow_provider_lamini.operators.templates import renders_only_templates
-from airflow_provider_lamini.runs.arguments import not_a_file, not_called, whole_number
+from airflow_provider_lamini.runs.arguments import not_a_file, not_called
 from airflow_provider_lamini.runs.outlets import publishes
 
 if TYPE_CHECKING:
@@ -144,28 +144,18 @@ class LaminiCompletionOperator(BaseOperator):
     @records_lineage
     def execute(self, context: Context) -> dict[str, object]:
         """Send all prompts and return the outputs."""
-        from airflow_provider_lamini.hooks.lamini import LaminiHook
-        from airflow_provider_lamini.runs.fallback import parse_routes
         from airflow_provider_lamini.runs.inline import parse_texts
-        from airflow_provider_lamini.runs.lamini.direct_answers import Answering
-        from airflow_provider_lamini.runs.lamini.inference import parse_inference
+        from airflow_provider_lamini.runs.lamini.direct_answers import parse_answering
 
         prompts, single = parse_texts("prompt", not_a_file("prompt", self.prompts(context)), MAX_PROMPTS)
-        inference = parse_inference(
-            "completions", check=self.check, **{name: getattr(self, name) for name in FIELDS}
-        )
-        routes = parse_routes(
-            LaminiHook,
-            model_name=inference.model_name,
-            conn_id=("lamini_conn_id", self.lamini_conn_id),
+        answering = parse_answering(
+            "completions",
+            {name: getattr(self, name) for name in FIELDS},
+            check=self.check,
+            lamini_conn_id=self.lamini_conn_id,
             fallback_model=self.fallback_model,
             fallback_conn_id=self.fallback_conn_id,
-        )
-        at_once = whole_number("max_in_flight", self.max_in_flight, minimum=1)
-        answering = Answering(
-            inference=inference,
-            routes=routes,
-            at_once=at_once,
+            max_in_flight=self.max_in_flight,
             log=self.log,
             counted=partial(setattr, self, "answered"),
         )

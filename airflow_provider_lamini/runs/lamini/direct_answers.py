@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
+from airflow_provider_lamini.hooks.lamini import LaminiHook
 from airflow_provider_lamini.platforms.lamini.endpoints import Chat, DirectCompletions
 from airflow_provider_lamini.rows.prices import cost_of
-from airflow_provider_lamini.runs.fallback import ask_with_fallback, route_value
+from airflow_provider_lamini.runs.arguments import whole_number
+from airflow_provider_lamini.runs.fallback import ask_with_fallback, parse_routes, route_value
 from airflow_provider_lamini.runs.inline import (
     output_value,
     report_answers,
@@ -15,9 +17,10 @@ from airflow_provider_lamini.runs.inline import (
     send_all,
     total_tokens,
 )
+from airflow_provider_lamini.runs.lamini.inference import parse_inference
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from airflow_provider_lamini.api.call import Call
     from airflow_provider_lamini.platforms.lamini.endpoints import Inference
@@ -26,6 +29,44 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.runs.outcome import Log
 
 T = TypeVar("T")
+
+
+def parse_answering(
+    endpoint: str,
+    fields: Mapping[str, object],
+    *,
+    check: object,
+    lamini_conn_id: object,
+    fallback_model: object,
+    fallback_conn_id: object,
+    max_in_flight: object,
+    log: Log,
+    counted: Callable[[Counts], None],
+) -> Answering:
+    """Validate who answers, and how.
+
+    :param endpoint: the endpoint's name, as `parse_inference` takes it
+    :param fields: other arguments of `parse_inference`, by name
+    :param check: judges an output
+    :param lamini_conn_id: the connection to the platform
+    :param fallback_model: other models; see `parse_routes`
+    :param fallback_conn_id: other connections
+    :param max_in_flight: maximum number of concurrent requests
+    :param log: the task's log
+    :param counted: takes the numbers of answers by outcome, also if the task then fails
+    :raises InvalidArgumentError: if an argument is wrong
+    :raises InvalidConnectionError: if a connection is invalid
+    """
+    inference = parse_inference(endpoint, check=check, **fields)
+    routes = parse_routes(
+        LaminiHook,
+        model_name=inference.model_name,
+        conn_id=("lamini_conn_id", lamini_conn_id),
+        fallback_model=fallback_model,
+        fallback_conn_id=fallback_conn_id,
+    )
+    at_once = whole_number("max_in_flight", max_in_flight, minimum=1)
+    return Answering(inference=inference, routes=routes, at_once=at_once, log=log, counted=counted)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
