@@ -127,8 +127,6 @@ class DirectRequests:
             raise WaitTimeoutError(
                 "The task's timeout has passed. Its finished chunks are kept; a retry sends the remaining rows."
             ) from error
-        finally:
-            report_requests()
 
     async def _send_all(self) -> None:
         self._slots = asyncio.Semaphore(self._config.max_in_flight)
