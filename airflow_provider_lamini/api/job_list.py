@@ -46,7 +46,7 @@ class ListForm(Generic[J]):
     """What a list of jobs looks like.
 
     :param jobs: decodes a list of jobs to the fields that matter
-    :param whole: decodes the whole response to the same; raises ``ValueError`` if that is no list of jobs
+    :param whole: decodes the whole response to the same; raises ``ValueError`` if that is not a list of jobs
     """
 
     jobs: msgspec.json.Decoder[list[J]]

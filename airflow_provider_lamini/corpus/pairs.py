@@ -103,7 +103,7 @@ class Columns:
         """The templates for the columns of an input.
 
         :param source: the input
-        :raises ColumnError: if a brace looks like a placeholder, but is no column
+        :raises ColumnError: if a brace looks like a placeholder, but is not a column
         """
         return Columns(source.bind(self.prompt), source.bind(self.answer), self.texts)
 
@@ -225,7 +225,7 @@ class PairReader:
     :param policy: what becomes of rows that cannot be used
     :param limit_rows: only the first rows count, this many; ``None`` for all. With a limit, the source keeps bad rows in any
         case.
-    :raises ColumnError: if a brace looks like a placeholder, but is no column
+    :raises ColumnError: if a brace looks like a placeholder, but is not a column
 
     :ivar bad: the rows that cannot be used, as far as it was read
     """

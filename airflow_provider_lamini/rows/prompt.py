@@ -40,7 +40,7 @@ class PromptTemplate:
 
     ``{column}`` stands for the value of a column. What stands between braces is compared with the columns of the input
     (`for_columns`): if it is exactly the name of a column, such as ``{Price (USD)}``, it stands for that column. If it looks
-    like a placeholder but is no column, such as ``{score:.2f}``, ``{ body }`` or ``{tags[0]}``, the template is refused.
+    like a placeholder but is not a column, such as ``{score:.2f}``, ``{ body }`` or ``{tags[0]}``, the template is refused.
     Other braces are plain text, so JSON in a prompt needs no escaping: ``{"label": 1}`` and ``{}`` stay as they are.
     ``\{`` and ``\}`` are always plain braces. A text without placeholders is the name of the column with the whole prompt.
 
@@ -111,7 +111,7 @@ class PromptTemplate:
         """The template for an input.
 
         :param columns: the columns of the input
-        :raises ColumnError: if a brace looks like a placeholder, but is no column
+        :raises ColumnError: if a brace looks like a placeholder, but is not a column
         """
         if not columns:
             return self
@@ -242,7 +242,7 @@ def names_prompt_file(text: str) -> bool:
 def similar_column(name: str, columns: Iterable[str]) -> str | None:
     """The column whose name differs only in case, blanks, hyphens or underscores; ``None`` if there is none.
 
-    :param name: the name that is no column
+    :param name: the name that is not a column
     :param columns: the columns that exist
     """
     wanted = _plain(name)
@@ -254,7 +254,7 @@ def _plain(name: str) -> str:
 
 
 def _check_text(called: str, content: str, columns: Iterable[str]) -> None:
-    """Make sure that the content of a brace, which is no column, does not look like a placeholder.
+    """Make sure that the content of a brace, which is not a column, does not look like a placeholder.
 
     :raises ColumnError: if it does; the message names it, because it is a part of a column's name or a field
     """

@@ -38,8 +38,8 @@ _WHOLE_NUMBER = re.compile(r"(?<![\w.])(\d+)\.0+(?!\w|\.\d)")
 def exact_match(expected: str, output: Json) -> float:
     """Whether both have the same words in the same order, regardless of case, blanks and punctuation.
 
-    The sign of a number counts, and so does what is no word if there are no words, such as an emoji; but 5.0 is 5. If the output
-    is no text, the order of keys does not count.
+    The sign of a number counts, but 5.0 is 5. In texts without any word, such as an emoji, all other characters count. If the
+    output is not a text, the order of keys does not count.
 
     :param expected: the right answer
     :param output: the model's answer
@@ -136,7 +136,7 @@ def _imported(path: str) -> tuple[str, Metric]:
 
 
 class _MarksAsLetters(dict[int, str]):
-    """Writes marks, such as the vowel signs of Hindi and Thai, as letters: expressions count them as no part of a word."""
+    """Writes marks, such as the vowel signs of Hindi and Thai, as letters, which regular expressions do not take them for."""
 
     def __missing__(self, code: int) -> str:
         is_mark = unicodedata.category(chr(code)) in ("Mn", "Mc") and not 0xFE00 <= code <= 0xFE0F  # noqa: PLR2004 - of emojis

@@ -30,7 +30,7 @@ FILES = {
     "a blank prompt": ("r.jsonl", GOOD + b'{"prompt": " "}\n', "line 2"),
     "a broken element": ("r.json", b'[{"prompt": "a"},\n{"prompt": NaN}]', "line 2"),
     "a record that is too long": ("r.csv", b"prompt,id\na,1\nb,2,3\n", "line 3: 3 values"),
-    "bytes that are no text": ("r.parquet", of_columns(prompt=[b"a", b"\xff"]), "row 1 .*not valid UTF-8"),
+    "bytes that are not text": ("r.parquet", of_columns(prompt=[b"a", b"\xff"]), "row 1 .*not valid UTF-8"),
 }
 LISTS = {
     "None": (["a", None], "row 1 .*has no value in the column 'prompt'"),

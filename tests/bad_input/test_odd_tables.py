@@ -141,7 +141,7 @@ def test_the_rows_of_a_structured_array_have_its_fields(world):
 
 
 SIBLINGS = {
-    "bytes that are no text": pa.array([b"\xff", b"a"]),
+    "bytes that are not text": pa.array([b"\xff", b"a"]),
     "NaN": pa.array([float("nan"), 1.0]),
     "a year beyond Python's": pa.array([2**60, 0], pa.timestamp("us")),
     "another struct": pa.array([{"b": b"\xff"}, {"b": b"a"}]),

@@ -1,4 +1,4 @@
-"""A list that a template has rendered to text is no prompt: where one text may be sent, it is refused."""
+"""A list that a template has rendered to text is not a prompt: where one text may be sent, it is refused."""
 
 from __future__ import annotations
 

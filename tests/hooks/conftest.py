@@ -77,7 +77,7 @@ def serve(platform: Platform, tls: ssl.SSLContext | None = None):
         daemon_threads = True
 
         def handle_error(self, *_):
-            """A client that goes away is no error of the server's."""
+            """A client that goes away is not an error of the server's."""
 
     server = Server(("127.0.0.1", 0), Handler)
     if tls is not None:

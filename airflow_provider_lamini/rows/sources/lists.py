@@ -88,7 +88,7 @@ def check_rows(
     :param items: texts, each a row with the column ``prompt``, mappings of column to value, or records. A number counts as the
         text that it was before a template was rendered to native objects.
     :param columns: names for the values of rows that are sequences
-    :param keep_bad: keep items that are no rows instead of raising an error
+    :param keep_bad: keep items that are not rows instead of raising an error
     :param first: number of the first item
     :raises BadRowError: for the first item that is neither
     """
@@ -113,7 +113,7 @@ def usable_part(
 ) -> tuple[dict[str, Any], dict[str, str]] | None:
     """The values of an item that can be used, and what is wrong with the others (`split_usable`).
 
-    :param item: an item that is no row as it is
+    :param item: an item that is not a row as it is
     :param columns: names for the values of an item that is a sequence
     :param mark: as for `split_usable`
     :return: ``None`` if it is none of columns

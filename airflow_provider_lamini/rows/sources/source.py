@@ -158,7 +158,7 @@ class Source(ABC):
         """A template for the columns of this input. It is read for this only if the template depends on it.
 
         :param prompt: the template
-        :raises ColumnError: if a brace looks like a placeholder, but is no column
+        :raises ColumnError: if a brace looks like a placeholder, but is not a column
         """
         return prompt.for_columns(self.columns()) if prompt.needs_columns else prompt
 

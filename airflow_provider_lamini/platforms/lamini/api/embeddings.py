@@ -84,7 +84,7 @@ def read_vectors(content: bytes) -> list[list[float] | None] | None:
 
 
 def _single_or_damaged(content: bytes) -> list[list[float] | None]:
-    """A flat vector, or vectors of which some hold null, NaN or another value that is no finite number."""
+    """A flat vector, or vectors of which some hold null, NaN or another value that is not a finite number."""
     try:
         flat = schema.decode_as(content, _VECTOR).embedding
     except ValueError:
