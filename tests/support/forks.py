@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT = 120
 """Seconds after which a fork that should end is killed."""
+SINGLE = {"OPENBLAS_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
+"""Environment that keeps NumPy and PyArrow from starting threads at import, which a fork would lose."""
 RUNNING = 1000
 """The answer about a fork that runs; no process ends with it."""
 
@@ -129,7 +131,7 @@ def warm_python(code: str) -> Iterator[WarmPython]:
     with subprocess.Popen(
         [sys.executable, "-m", "tests.support.forks", code],
         cwd=ROOT,
-        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # NumPy would start threads
+        env={**os.environ, **SINGLE},
         text=True,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -137,11 +139,20 @@ def warm_python(code: str) -> Iterator[WarmPython]:
         yield WarmPython(process)
 
 
+def require_one_thread() -> None:
+    """Make sure that a fork of this process has all that it has.
+
+    :raises RuntimeError: it has several threads, of which a fork would copy only one
+    """
+    threads = len(list(Path("/proc/self/task").iterdir()))
+    if threads > 1:
+        raise RuntimeError(f"{threads} threads: a fork would copy only one of them")
+
+
 def main() -> None:
     """Run the first code, then fork for each order."""
     exec(sys.argv[1], {"__name__": "__main__"})
-    if len(list(Path("/proc/self/task").iterdir())) > 1:
-        raise RuntimeError("a fork would lose threads")
+    require_one_thread()
     gc.freeze()  # a collection in a fork would copy all memory
     for line in sys.stdin:
         order = json.loads(line)

@@ -15,15 +15,15 @@ import sys
 import time
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
-from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-ROOT = Path(__file__).resolve().parents[3]
+from tests.support.forks import ROOT, SINGLE, require_one_thread
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
 TIMEOUT = 60.0
 """Timeout of a process in seconds. A process that hangs is a failure."""
-
-SINGLE = {"OPENBLAS_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
-"""Keeps NumPy and PyArrow from starting threads at import, which a fork would lose."""
 
 Phase = Literal["execute", "wait", "resume"]
 
@@ -140,9 +140,7 @@ def warm(module: str) -> None:
     """Import what the children need."""
     for name in getattr(import_module(module), "WARM", ()):
         import_module(name)
-    threads = len(list(Path("/proc/self/task").iterdir()))
-    if threads > 1:
-        raise RuntimeError(f"{threads} threads: a fork would copy only one of them")
+    require_one_thread()
 
 
 def forked(order: dict[str, Any]) -> dict[str, Any]:
