@@ -150,7 +150,9 @@ def test_the_wait_of_a_sensor_is_measured_wherever_it_waits(world, run, metrics,
     assert metrics.total("requests") == received(world)
 
 
-@pytest.mark.any_airflow  # Airflow 2 looks for earlier pokes in its database
+@pytest.mark.skipif(
+    not hasattr(base, "BaseEventTrigger"), reason="Airflow 2 looks for earlier pokes in its database"
+)
 def test_a_sensor_that_is_rescheduled_measures_no_wait(run, metrics):  # noqa: F811
 
     @dataclass(frozen=True)
