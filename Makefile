@@ -17,6 +17,9 @@ marked = $(shell grep -rl --include 'test_*.py' 'mark\.$(1)\b' tests)
 VERSIONED := tests/bad_input/test_connections.py tests/bad_input/test_path_objects.py tests/bad_input/test_outlets.py \
 	tests/bad_input/test_mapped.py tests/faults/test_crashes.py tests/hooks \
 	tests/operators tests/plugins tests/sensors tests/test_example_dags.py tests/test_links.py tests/test_provider_info.py tests/triggers
+# What uses libraries: requests, rows, and of the local platform the server, documents, model files and tokens.
+LIBRARIES := tests/api tests/jobs tests/rows tests/runs tests/local/engines/test_embeddings.py tests/local/models tests/local/rag \
+	tests/local/test_datasets.py tests/local/test_memory_rag.py tests/local/test_text.py tests/local/tuning/test_tokens.py
 BENCHES ?= waiting waiting_latency waiting_cost rows imports local_overhead
 
 .DEFAULT_GOAL := help
@@ -90,8 +93,8 @@ test-3.4: $(READY_3_4)  ## run them on the pre-release of Airflow 3.4, also ever
 
 # Old releases of dependencies warn of what newer ones of others no longer have, and one of Hypothesis of an object that it
 # does not find because the tests exempt it from garbage collection.
-test-lowest: $(READY_LOWEST)  ## run them, and those of rows and requests, with the lowest versions of all dependencies
-	@.venv-lowest/bin/python -m pytest -W ignore::DeprecationWarning -W ignore::PendingDeprecationWarning -W 'ignore:It looks like `register_random`' -m "$(PLAIN)" $(PARALLEL) $(DURATIONS) $(VERSIONED) tests/api tests/jobs tests/rows tests/runs
+test-lowest: $(READY_LOWEST)  ## run them, and those of rows, requests, documents and models, with the lowest versions of all dependencies
+	@.venv-lowest/bin/python -m pytest -W ignore::DeprecationWarning -W ignore::PendingDeprecationWarning -W 'ignore:It looks like `register_random`' -m "$(PLAIN)" $(PARALLEL) $(DURATIONS) $(VERSIONED) $(LIBRARIES)
 
 test-tuning: $(READY_TRAIN) $(READY_CLIENT)  ## run the tests that tune models, in an environment with torch
 	@.venv-train/bin/python -m pytest -m torch tests/local $(DURATIONS)
