@@ -66,6 +66,85 @@ def test_a_list_from_a_template_is_still_native():
     ]
 
 
+@pytest.mark.parametrize(
+    "template", ["{{ params.texts }}", "{{ params.texts | tojson }}", "{{ params.texts | list }}"]
+)
+@pytest.mark.parametrize("operator", TAKERS)
+def test_a_list_that_a_template_renders_keeps_its_texts(operator, template):
+    name = argument(operator)
+    assert getattr(rendered(operator, params={"texts": TEXTS}, **{name: template}), name) == TEXTS
+
+
+DATA = [*(text for text in TEXTS if not text.startswith(("[", "{", "("))), "(3.10)", "('a')", "{1, 2}"]
+"""Texts that are no list, tuple or mapping."""
+
+
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("operator", TAKERS)
+def test_texts_that_templates_render_in_a_list_stay_as_they_are(operator, native):
+    name = argument(operator)
+    templates = [f"{{{{ params.texts[{number}] }}}}" for number in range(len(DATA))]
+    value = [*templates, tuple(templates), {"input": templates[0], "id": {"n": templates}}]
+    task = rendered(operator, native, params={"texts": DATA}, **{name: value})
+    assert getattr(task, name) == [*DATA, tuple(DATA), {"input": DATA[0], "id": {"n": DATA}}]
+
+
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("text", DATA)
+def test_a_text_that_a_template_renders_stays_as_it_is(text, native):
+    task = rendered("CompletionOperator", native, prompt="{{ params.a }}", params={"a": text})
+    assert task.prompt == text
+
+
+def test_what_is_no_text_stays_native():
+    values = {"number": 7, "row": {"prompt": "3.10"}, "nothing": None, "rows": "[1, 2]"}
+    task = rendered(
+        "BatchInferenceOperator",
+        input=[
+            "{{ params.number }}",
+            "{{ params.row }}",
+            "{{ params.nothing }}",
+            "{{ params.rows }}",
+            "{% if 0 %}{% endif %}",
+        ],
+        max_rows="{{ params.text }}",
+        sql_parameters={"n": "{{ params.text }}"},
+        params=values | {"text": "10"},
+    )
+    assert task.input == [7, {"prompt": "3.10"}, None, [1, 2], None]
+    assert (task.max_rows, task.sql_parameters) == (10, {"n": 10})
+
+
+def test_texts_of_a_chat_and_of_column_names_stay_as_they_are():
+    content = [{"role": "user", "content": "{{ params.a }}"}]
+    chat = rendered(
+        "ChatOperator",
+        messages=content,
+        system="{{ params.a }}",
+        stop=["{{ params.a }}"],
+        params={"a": "3.10"},
+    )
+    assert (chat.messages, chat.system, chat.stop) == (
+        [{"role": "user", "content": "3.10"}],
+        "3.10",
+        ["3.10"],
+    )
+    batch = rendered(
+        "BatchInferenceOperator",
+        prompt="{{ params.a }}",
+        passthrough=["{{ params.a }}"],
+        params={"a": "3.10"},
+    )
+    assert (batch.prompt, batch.passthrough) == ("3.10", ["3.10"])
+
+
+def test_a_template_that_fails_says_so_as_always():
+    from jinja2 import UndefinedError
+
+    with pytest.raises(UndefinedError, match="no attribute 'b'"):
+        rendered("BatchInferenceOperator", input=["{{ params.a.b.c }}"], params={"a": {}})
+
+
 @pytest.mark.parametrize("suffix", ["txt", "j2", "md", "jinja2"])
 @pytest.mark.parametrize(
     ("operator", "field"),

@@ -224,8 +224,13 @@ class ListSource(Source):
             self._notes.add("left out columns with the same name", ", ".join(self._repeated))
         if remark:
             self._notes.add(remark, "the list")
-        if not is_sliced(rows) and are_sentences(rows):
-            self._notes.add("took texts that end like names of files as prompts", "the list")
+        if not is_sliced(rows):
+            if are_sentences(rows):
+                self._notes.add("took texts that end like names of files as prompts", "the list")
+            if any(isinstance(row, (int, float)) for row in rows):
+                self._notes.add(
+                    "took numbers as texts; 3.10 is 3.1 if a template rendered the list", "the list"
+                )
         self._found = CheckedList(rows, columns, keep_bad=keep_bad)
         for name in self._found.unnamed:
             self._notes.add("left out columns whose names are not texts", kind(name))
