@@ -98,6 +98,21 @@ def test_airflow_can_serialize_the_policy_of_a_task():
     assert read.evaluate(errors.AuthenticationError("401"), 1, 3).action.value == "fail"
 
 
+@pytest.mark.skipif(not HAS_POLICIES, reason="Airflow 2 has no retry policies")
+def test_the_next_policy_of_a_chain_decides_only_about_errors_without_a_rule():
+    pytest.importorskip("airflow.providers.common.compat._retry_policy", reason="from common.compat 1.23 on")
+    from airflow.providers.common.compat.sdk import ChainRetryPolicy
+    from airflow.sdk.definitions.retry_policy import ExceptionRetryPolicy, RetryAction, RetryRule
+
+    rule = RetryRule(exception=Exception, action=RetryAction.FAIL, reason="as the next policy says")
+    chain = ChainRetryPolicy([platform_retry_policy(busy_delay=BUSY), ExceptionRetryPolicy([rule])])
+    known = chain.evaluate(errors.UnavailableError("503"), 1, 3)
+    assert (known.action, known.retry_delay) == (RetryAction.RETRY, BUSY)
+    unknown = chain.evaluate(exceptions.JobFailedError("FAILED"), 1, 3)
+    assert unknown.action == RetryAction.FAIL
+    assert "as the next policy says" in unknown.reason
+
+
 def test_an_airflow_without_retry_policies_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "airflow.sdk.definitions.retry_policy", None)
     with pytest.raises(RuntimeError, match=r"need Airflow 3\.3"):
