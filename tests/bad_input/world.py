@@ -42,12 +42,15 @@ class StrictPlatform(KnowledgePlatform):
         self.batches: dict[str, list[str]] = {}
         self.usage: dict[str, int] | None = None
         """The tokens that a chat reports for each answer."""
+        self.answers: dict[str, Any] = {}
+        """What is answered to a text instead of the text itself; in a chat, a mapping is a whole choice."""
         self.reset()
 
     def reset(self) -> None:
         """Reset the counters. One job of each kind has succeeded, and one model is available."""
         for items in (self.batches, self.datasets, self.jobs, self.indexes, self.trainings, self.projects):
             items.clear()
+        self.answers.clear()
         self.request_counts.clear()
         self.bodies.clear()
         self.usage = None
@@ -76,6 +79,7 @@ class StrictPlatform(KnowledgePlatform):
             ("/v2/completions", self._complete),
             ("/v1/embedding", lambda body: {"embedding": [[1.0, 0.0]] * len(_as_list(body["prompt"]))}),
             ("/inf/chat/completions", self._chat),
+            (f"{RAG}/completions", self._query),
             *super()._routes(method),
         ]
 
@@ -90,21 +94,38 @@ class StrictPlatform(KnowledgePlatform):
         return self.batches[batch]
 
     def _batch_outputs(self, _: dict[str, Any], batch: str) -> dict[str, Any]:
-        prompts = self._prompts(batch)
-        return {"outputs": prompts, "finish_reason": ["stop"] * len(prompts)}
+        return self._outputs(self._prompts(batch))
+
+    def _outputs(self, prompts: list[str]) -> dict[str, Any]:
+        outputs = [self.answers.get(prompt, prompt) for prompt in prompts]
+        return {"outputs": outputs, "finish_reason": ["stop"] * len(prompts)}
 
     def _batch_vectors(self, _: dict[str, Any], batch: str) -> dict[str, Any]:
-        return {"embedding": [[1.0, 0.0]] * len(self._prompts(batch))}
+        return {"embedding": [self.answers.get(prompt, [1.0, 0.0]) for prompt in self._prompts(batch)]}
 
     def _complete(self, body: dict[str, Any]) -> dict[str, Any]:
-        prompts = _as_list(body["prompt"])
-        return {"outputs": prompts, "finish_reason": ["stop"] * len(prompts)}
+        return self._outputs(_as_list(body["prompt"]))
+
+    def _query(self, body: dict[str, Any]) -> dict[str, Any]:
+        answer = super()._complete_with_index(body)
+        return answer | {"outputs": self.answers.get(body["prompt"], answer["outputs"])}
 
     def _chat(self, body: dict[str, Any]) -> dict[str, Any]:
-        text = body["messages"][-1]["content"]
-        message = {"role": "assistant", "content": text}
         usage = {} if self.usage is None else {"usage": self.usage}
-        return {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}], **usage}
+        return {"choices": [choice(self.answers, body)], **usage}
+
+
+def choice(answers: Mapping[str, Any], body: dict[str, Any]) -> dict[str, Any]:
+    """Return the only choice of a chat's answer.
+
+    :param answers: what is answered to a text instead of the text itself; a mapping is the choice
+    :param body: the request
+    """
+    text = body["messages"][-1]["content"]
+    answer = answers.get(text, text)
+    if isinstance(answer, dict):
+        return {"index": 0, "finish_reason": "stop", **answer}
+    return {"index": 0, "message": {"role": "assistant", "content": answer}, "finish_reason": "stop"}
 
 
 def _as_list(prompt: str | list[str]) -> list[str]:
@@ -149,10 +170,13 @@ class StrictEmissary(EmissaryPlatform):
 
     def __init__(self) -> None:
         super().__init__()
+        self.answers: dict[str, Any] = {}
+        """What is answered to a text instead of the text in capitals; in a chat, a mapping is a whole choice."""
         self.reset()
 
     def reset(self) -> None:
         """Reset the counters. One thing of each kind is there, and ready."""
+        self.answers.clear()
         for items in (self.datasets, self.trainings, self.deployments, self.engines):
             items.clear()
         self.projects = {"ms-1": "support"}
@@ -169,6 +193,18 @@ class StrictEmissary(EmissaryPlatform):
         return {
             request: count for request, count in self.request_counts.items() if not request.startswith("GET")
         }
+
+    def _complete(self, body: dict[str, Any]) -> dict[str, Any]:
+        answer = super()._complete(body)
+        if body["prompt"] in self.answers:
+            answer["choices"][0]["text"] = self.answers[body["prompt"]]
+        return answer
+
+    def _chat(self, body: dict[str, Any]) -> dict[str, Any]:
+        answer = super()._chat(body)
+        if body["messages"][-1]["content"] in self.answers:
+            answer["choices"] = [choice(self.answers, body)]
+        return answer
 
 
 ROWS = [{"input": "what", "output": "that"}]

@@ -185,6 +185,9 @@ def serving(platform: ScriptedPlatform) -> Iterator[None]:
 
     class Server(ThreadingHTTPServer):
         daemon_threads = True
+        request_queue_size = (
+            64  # a client opens many connections at once; one that is turned away waits a second
+        )
 
         def handle_error(self, *_: object) -> None:
             """Ignore errors of connections that were closed on purpose."""
