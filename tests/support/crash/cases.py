@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mimetypes
 import pkgutil
 from importlib.util import find_spec
 
@@ -230,3 +231,14 @@ WARM = [
         if airflow_version[0] != "2" or module.name != f"{_PACKAGE}.triggers.job_event"
     ),
 ]
+
+
+def warm() -> None:
+    """Do what each task would do in its process once: loading the authorities alone takes as long as all the rest."""
+    from airflow_provider_lamini.api.client import tls_context
+    from airflow_provider_lamini.api.settings import ClientSettings
+    from airflow_provider_lamini.compat import collects_lineage
+
+    tls_context(ClientSettings(base_url="http://127.0.0.1", key=""))
+    collects_lineage()  # looks for the plugins of all packages
+    mimetypes.init()

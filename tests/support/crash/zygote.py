@@ -6,6 +6,7 @@ seconds. The zygote reads orders as lines of JSON from stdin and writes outcomes
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import select
@@ -137,10 +138,13 @@ def main() -> None:
 
 
 def warm(module: str) -> None:
-    """Import what the children need."""
-    for name in getattr(import_module(module), "WARM", ()):
+    """Import what the children need, and let the module of the cases do what they need beside that."""
+    cases = import_module(module)
+    for name in getattr(cases, "WARM", ()):
         import_module(name)
+    getattr(cases, "warm", lambda: None)()
     require_one_thread()
+    gc.freeze()  # a collection in a child would copy all memory
 
 
 def forked(order: dict[str, Any]) -> dict[str, Any]:
