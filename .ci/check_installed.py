@@ -1,4 +1,7 @@
-"""Import every module of the installed package that must work without extras."""
+"""Import every module of the installed package that must work without extras, and get what operators and pages give to Airflow.
+
+``check_installed.py --lineage`` checks only what an operator gives to OpenLineage, once that is installed, too.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,15 @@ import pkgutil
 import re
 import sys
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
 import airflow_provider_lamini
+from airflow_provider_lamini.operators.batch_inference import LaminiBatchInferenceOperator
+
+if TYPE_CHECKING:
+    from airflow.providers.openlineage.extractors import OperatorLineage
 
 AIRFLOW = tuple(map(int, version("apache-airflow").split(".")[:2]))
 PAGES = (3, 1)
@@ -31,6 +39,26 @@ FILES_OF_A_PAGE = 4
 """The page, its style, its own module and the common one."""
 
 
+def find_lineage() -> OperatorLineage | None:
+    """Get what an operator tells OpenLineage when its task starts."""
+    infer: Any = LaminiBatchInferenceOperator(
+        task_id="infer", input="/data/rows.jsonl", prompt="text", model_name="model", output="/data/answers"
+    )
+    return infer.get_openlineage_facets_on_start()
+
+
+def find_problem_with_lineage() -> str | None:
+    """Compare an operator's lineage with its arguments; return what is wrong."""
+    found = find_lineage()
+    if found is None:
+        return "an operator tells OpenLineage nothing"
+    names = [data.name for data in (*found.inputs, *found.outputs)]
+    if names != ["/data/rows.jsonl", "/data/answers"]:
+        return f"an operator tells OpenLineage that its data are {names}"
+    model = found.job_facets["airflow_provider_lamini"].model
+    return None if model == "model" else f"an operator tells OpenLineage that its model is {model}"
+
+
 async def find_problem_with_pages() -> str | None:
     """Load the plugin as Airflow's API server does, and get each page with all that it loads; return what is wrong."""
     applications = [each["app"] for each in get_fastapi_plugins()[0] if each["name"] == "LLM pages"]
@@ -47,8 +75,8 @@ async def find_problem_with_pages() -> str | None:
     return None
 
 
-def main() -> int:
-    """Import the modules, compare the versions, and return the exit status."""
+def import_modules() -> int:
+    """Import all modules that need no extra and no newer Airflow; return how many they are."""
     names = [
         m.name for m in pkgutil.walk_packages(airflow_provider_lamini.__path__, "airflow_provider_lamini.")
     ]
@@ -59,19 +87,33 @@ def main() -> int:
     ]
     for name in core:
         importlib.import_module(name)
+    return len(core)
+
+
+def find_problem() -> str | None:
+    """Check the package in an environment with nothing but Airflow; return what is wrong."""
     installed = version("airflow-provider-lamini")
     if installed != airflow_provider_lamini.__version__:
+        return f"the package has version {airflow_provider_lamini.__version__}, but its metadata says {installed}"
+    if find_lineage() is not None:
+        return "an operator has lineage without OpenLineage"
+    return asyncio.run(find_problem_with_pages()) if AIRFLOW >= PAGES else None
+
+
+def main(arguments: list[str]) -> int:
+    """Do one of the two checks, and return the exit status."""
+    if arguments == ["--lineage"]:
+        problem = find_problem_with_lineage()
+        print(problem or "an operator tells OpenLineage what it reads and writes")
+    else:
+        count = import_modules()
+        problem = find_problem()
         print(
-            f"the package has version {airflow_provider_lamini.__version__}, but its metadata says {installed}"
+            problem
+            or f"airflow-provider-lamini {version('airflow-provider-lamini')}: {count} modules import without extras"
         )
-        return 1
-    problem = asyncio.run(find_problem_with_pages()) if AIRFLOW >= PAGES else None
-    if problem:
-        print(problem)
-        return 1
-    print(f"airflow-provider-lamini {installed}: {len(core)} modules import without extras")
-    return 0
+    return problem is not None
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -1,6 +1,7 @@
 """Run a command beside a local platform with a tiny engine: ``with_platform.py COMMAND...``.
 
-The command's environment has the connection ``lamini_default``, the model's name as ``MODEL`` and a folder as ``OUTPUT``.
+The command's environment has the connection ``lamini_default``, the model's name as ``MODEL`` and a folder as ``OUTPUT``. Airflow
+sends the package's metrics to a StatsD server, and a last line names those that have arrived.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.support.local_platform import local_platform
+from tests.support.statsd import statsd_configuration, statsd_metrics, statsd_server
 from tests.support.upstream import TEXT_MODEL, upstream
 
 
@@ -22,6 +24,7 @@ def main(command: list[str]) -> int:
     """Run the command and return its exit status."""
     with (
         tempfile.TemporaryDirectory() as folder,
+        statsd_server() as statsd,
         upstream() as engine,
         local_platform(Path(folder, "platform"), engine.url) as platform,
     ):
@@ -31,8 +34,12 @@ def main(command: list[str]) -> int:
             "AIRFLOW_CONN_LAMINI_DEFAULT": json.dumps(connection),
             "MODEL": TEXT_MODEL,
             "OUTPUT": str(Path(folder, "output")),
+            **statsd_configuration(statsd),
+            "AIRFLOW__METRICS__METRICS_ALLOW_LIST": "airflow_provider_lamini",  # a socket holds few hundreds
         }
-        return subprocess.run(command, env=environment, check=False).returncode  # noqa: S603 - the caller's own
+        status = subprocess.run(command, env=environment, check=False).returncode  # noqa: S603 - the caller's own
+        print("metrics:", *sorted({name for name, _ in statsd_metrics(statsd)}))
+        return status
 
 
 if __name__ == "__main__":
