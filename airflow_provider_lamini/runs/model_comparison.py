@@ -13,7 +13,6 @@ from airflow_provider_lamini.rows.bad_rows import BadRowPolicy
 from airflow_provider_lamini.rows.errors import RowError
 from airflow_provider_lamini.rows.run_files import REPORT, REPORT_HTML, ROLES, kept_rows_files
 from airflow_provider_lamini.rows.sources.options import InputOptions
-from airflow_provider_lamini.rows.sources.read_once import ReadOnceInput
 from airflow_provider_lamini.rows.sources.source import open_source
 from airflow_provider_lamini.rows.sources.validation import check_input_apart
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
@@ -124,10 +123,10 @@ class ModelComparison:
         if self._runs:
             return
         run_configs = dict(self._run_configs)
-        if isinstance(self._input.input, ReadOnceInput):
+        if self._input.read_once is not None:
             conn_id = self._input.output_conn_id
             self._opened = open_shared_rows(
-                self._input.input,
+                self._input.read_once,
                 self._folder(),
                 conn_id=conn_id,
                 keep_bad=self._input.reads_bad_rows,
@@ -148,15 +147,18 @@ class ModelComparison:
             self._runs[role] = RowRun(self._task, config, follows_another=role != ROLES[0])
 
     def _kept_rows_files(self) -> list[str]:
-        given = self._input.input
-        return kept_rows_files(self._folder(), given.fingerprint) if isinstance(given, ReadOnceInput) else []
+        given = self._input.read_once
+        return [] if given is None else kept_rows_files(self._folder(), given.fingerprint)
 
     def _source(self) -> Source:
         if self._opened is not None:
             return self._opened
         run = self._input
         return open_source(
-            run.input, conn_id=run.input_conn_id, keep_bad=run.reads_bad_rows, options=run.input_options
+            run.read_once or run.input,
+            conn_id=run.input_conn_id,
+            keep_bad=run.reads_bad_rows,
+            options=run.input_options,
         )
 
     def _reader(self, source: Source) -> PairReader:

@@ -23,7 +23,6 @@ from airflow_provider_lamini.rows.output.failed_rows import (
 )
 from airflow_provider_lamini.rows.output.reuse import open_earlier
 from airflow_provider_lamini.rows.run_files import kept_rows_files
-from airflow_provider_lamini.rows.sources.read_once import ReadOnceInput
 from airflow_provider_lamini.rows.sources.source import FileSource, open_source
 from airflow_provider_lamini.rows.sources.validation import (
     check_input_apart,
@@ -169,8 +168,8 @@ def _forgetting_rows(
     try:
         yield
     except RowError:
-        if found is None and isinstance(config.input, ReadOnceInput):
-            folder.delete_all(kept_rows_files(folder, config.input.fingerprint))
+        if found is None and config.read_once is not None:
+            folder.delete_all(kept_rows_files(folder, config.read_once.fingerprint))
             folder.close_work()
         raise
 
@@ -288,9 +287,9 @@ def _open_input(config: RowRunConfig, folder: OutputFolder, stack: ExitStack | N
 def _open_whole_input(
     config: RowRunConfig, folder: OutputFolder, stack: ExitStack | None, log: Log
 ) -> Source:
-    if stack is None or not isinstance(config.input, ReadOnceInput):
+    if stack is None or config.read_once is None:
         source = open_source(
-            config.input,
+            config.read_once or config.input,
             conn_id=config.input_conn_id,
             keep_bad=config.reads_bad_rows,
             options=config.input_options,
@@ -301,7 +300,7 @@ def _open_whole_input(
     stack.enter_context(folder.lock())  # two tries must not begin with different rows
     found = load(folder)
     return open_kept_rows(
-        config.input,
+        config.read_once,
         folder,
         conn_id=config.output_conn_id,
         known_version=None if found is None else whole_input_version(found.header.input_version),

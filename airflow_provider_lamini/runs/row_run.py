@@ -22,7 +22,6 @@ from airflow_provider_lamini.rows.output.manifest import write_manifest
 from airflow_provider_lamini.rows.prices import COST, describe_cost
 from airflow_provider_lamini.rows.screening import Screened, screen
 from airflow_provider_lamini.rows.sources.batch import limited
-from airflow_provider_lamini.rows.sources.read_once import ReadOnceInput
 from airflow_provider_lamini.rows.sources.validation import needed_columns
 from airflow_provider_lamini.runs.chunk_jobs import ChunkJobs
 from airflow_provider_lamini.runs.direct_requests import DirectRequests
@@ -278,8 +277,8 @@ class InlineRun:
         """The prompts of the rows, which are read once."""
         config = self._config
         given, keep_bad = config.input, config.reads_bad_rows
-        if isinstance(given, ReadOnceInput):
-            given = given.first_rows(self._max_rows + 1, keep_bad=keep_bad)
+        if config.read_once is not None:
+            given = config.read_once.first_rows(self._max_rows + 1, keep_bad=keep_bad)
         source = inline_source(
             given, self._max_rows, config.input_options, keep_bad=keep_bad, limit_rows=config.limit_rows
         )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.rows.hashes import digest
 from airflow_provider_lamini.rows.output.parts import USAGE_COLUMNS
+from airflow_provider_lamini.rows.sources.read_once import FirstRows, ReadOnceInput
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -82,6 +83,16 @@ class RowRunConfig:
     def reads_bad_rows(self) -> bool:
         """Whether the input is read on after a row that cannot be used: it may be one beyond the first rows that count."""
         return self.keep_bad_rows or self.limit_rows is not None
+
+    @property
+    def read_once(self) -> ReadOnceInput | None:
+        """The input if it is read once, no further than its rows count; ``None`` for another one."""
+        if not isinstance(self.input, ReadOnceInput):
+            return None
+        # The rows that failed in an earlier run may be anywhere.
+        if self.limit_rows is None or self.only_failed_of is not None:
+            return self.input
+        return FirstRows(self.input, self.limit_rows)
 
     def settings(self, platform_url: str) -> str:
         """Hash of the platform, the model and the parameters: what decides the result of a prompt.

@@ -10,6 +10,9 @@ import pytest
 from pyarrow import parquet
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
+from airflow_provider_lamini.rows.sources.function import FunctionInput
+from airflow_provider_lamini.rows.sources.read_once import FirstRows
+from airflow_provider_lamini.rows.sources.source import open_source
 from tests.bad_input.test_inputs import sent
 from tests.support.databases import CONN_ID, sqlite
 from tests.support.results import rows_in
@@ -126,6 +129,42 @@ def test_an_evaluation_of_a_query_scores_only_its_sample(world, monkeypatch, tmp
         {"exact_match": 1, "token_f1": 1},
         ["a"],
     )
+
+
+FAILING = "SELECT CASE WHEN id > 2000 THEN abs(-9223372036854775807 - 1) ELSE 'a' END AS prompt, 'a' AS input, 'a' AS output"
+"""A query that the database refuses to go on with."""
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+@pytest.mark.parametrize("operator", [BATCH, "ClassifyOperator", "EvaluateOperator", "inline"])
+def test_a_query_is_read_no_further_than_its_sample(world, monkeypatch, tmp_path_factory, operator, dry_run):
+    database = sqlite(tmp_path_factory.mktemp("database"))
+    database.run("CREATE TABLE numbers (id INTEGER PRIMARY KEY)")
+    database.fill("numbers", [(number,) for number in range(3000)])
+    database.connect(monkeypatch)
+    query = {"input_sql": f"{FAILING} FROM numbers ORDER BY id", "input_conn_id": CONN_ID, "input": None}
+    options = {"endpoint": "completions"} if operator in (BATCH, "EvaluateOperator") else {}
+    if operator == "inline":
+        operator, options = "ClassifyOperator", {"output": None}
+    else:
+        with pytest.raises(InvalidArgumentError, match="integer overflow"):
+            world.run(operator, {**query, **options, "dry_run": dry_run})
+    assert not world.work
+    world.run(operator, {**query, **options, "limit_rows": 3, "dry_run": dry_run})
+    assert sent(world) == ([] if dry_run else ["a"] * 3)
+
+
+def test_a_function_is_asked_for_no_more_rows_than_a_block_with_its_sample():
+    made = []
+
+    def rows():
+        for number in range(5000):
+            made.append(number)
+            yield f"row {number}"
+
+    source = open_source(FirstRows(FunctionInput("rows", rows), 1001))
+    assert [found.row["prompt"] for found in source.read()] == [f"row {number}" for number in range(1001)]
+    assert len(made) == 2000
 
 
 def test_an_evaluation_reads_no_further_than_its_sample(world):

@@ -17,7 +17,7 @@ from airflow_provider_lamini.rows.sources.sql import SqlInput
 from airflow_provider_lamini.runs import table_load
 from tests.support.databases import CONN_ID, postgres, postgres_binaries, sqlite
 from tests.support.platforms import posts, submissions
-from tests.support.tasks import WAITING, log_lines, maker, run_to_end
+from tests.support.tasks import WAITING, begin, log_lines, maker, run_to_end
 from tests.support.upstream import TEXT_MODEL, text_for
 
 pytest.importorskip("airflow.providers.sqlite")
@@ -87,6 +87,22 @@ def test_each_try_reads_the_rows_that_the_first_one_has_read(platform, from_quer
     assert ended.deferrals
     assert outputs(rows) == EXPECTED
     assert submissions(platform) == 3
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_run_on_a_sample_of_a_query_goes_on_with_all_rows(platform, from_query, rows, out, ends):
+    sample = from_query(limit_rows=3, chunk_size=2)
+    if ends:
+        run_to_end(sample)
+        assert outputs(rows) == EXPECTED[:3]
+    else:
+        begin(sample)
+        (kept,) = out.glob("_work/rows-*")
+        assert [json.loads(line)["id"] for line in kept.read_text().splitlines()] == [0, 1, 2]
+    run_to_end(from_query(chunk_size=2, max_in_flight=30, on_changed_input="extend"))
+    assert outputs(rows) == EXPECTED
+    assert submissions(platform) == 2 + 11
+    assert not (out / "_work").exists()
 
 
 def test_a_cleared_run_of_the_same_rows_sends_nothing(platform, from_query, out):

@@ -167,7 +167,7 @@ def test_names_of_few_words_that_do_not_exist_are_refused_with_the_remedy(texts)
 
 def test_other_lists_say_nothing_about_names():
     assert open_source(["Summarize the contract in report.csv", "a text"]).notes() == ""
-    assert open_source([]).notes() == ""
+    assert open_source([float("nan"), "a"]).notes() == open_source([]).notes() == ""
 
 
 def test_numbers_in_a_list_are_texts_and_the_log_says_what_a_template_may_have_changed():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +52,7 @@ class FunctionInput(ReadOnceInput):
         """Only the name: what the function made at first counts, although its code or arguments change meanwhile."""
         return digest({"function": self._name})
 
-    def read_lines(self, *, keep_bad: bool) -> Iterator[bytes]:
+    def read_lines(self, *, keep_bad: bool) -> Generator[bytes, None, None]:
         items, columns = self._items()
         blocks = iter(lambda: list(islice(items, BLOCK_ROWS)), [])
         return encode_rows(blocks, lambda item, number: self._row(item, number, columns), keep_bad=keep_bad)

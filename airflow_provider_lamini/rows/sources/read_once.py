@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import closing
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
 from airflow_provider_lamini.rows.errors import BadRowError
+from airflow_provider_lamini.rows.hashes import digest
 from airflow_provider_lamini.rows.sources.jsonl import unusable_row
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Sequence
 
     from airflow_provider_lamini.rows.values import Row
 
@@ -27,7 +29,7 @@ class ReadOnceInput(ABC):
         """Identifies the input among all that may be kept in one folder: 32 hexadecimal digits."""
 
     @abstractmethod
-    def read_lines(self, *, keep_bad: bool) -> Iterator[bytes]:
+    def read_lines(self, *, keep_bad: bool) -> Generator[bytes, None, None]:
         """Read all rows as JSON Lines, in blocks. Memory does not depend on their number.
 
         :param keep_bad: write an `unusable_row` for a row that cannot be used instead of raising an error
@@ -47,9 +49,42 @@ class ReadOnceInput(ABC):
         """What the rows are, for messages, without any content."""
 
 
+class FirstRows(ReadOnceInput):
+    """A sample of the first rows of an input that is read once: it is read no further.
+
+    :param whole: the input
+    :param count: how many rows
+    """
+
+    def __init__(self, whole: ReadOnceInput, count: int) -> None:
+        self._whole = whole
+        self._count = count
+
+    @property
+    def fingerprint(self) -> str:
+        """Another one than that of the whole input, and of other samples."""
+        return digest({"input": self._whole.fingerprint, "limit_rows": self._count})
+
+    def read_lines(self, *, keep_bad: bool) -> Generator[bytes, None, None]:
+        left = self._count
+        with closing(self._whole.read_lines(keep_bad=keep_bad)) as blocks:
+            for block in blocks:
+                lines = block.splitlines(keepends=True)[:left]
+                yield b"".join(lines)
+                left -= len(lines)
+                if not left:
+                    return
+
+    def first_rows(self, maximum: int, *, keep_bad: bool) -> Sequence[object]:
+        return self._whole.first_rows(min(maximum, self._count), keep_bad=keep_bad)[: self._count]
+
+    def __str__(self) -> str:
+        return str(self._whole)
+
+
 def encode_rows(
     records: Iterable[Sequence[R]], row: Callable[[R, int], Row], *, keep_bad: bool
-) -> Iterator[bytes]:
+) -> Generator[bytes, None, None]:
     """Encode blocks of records as JSON Lines.
 
     :param records: the records in blocks

@@ -227,7 +227,7 @@ class ListSource(Source):
         if not is_sliced(rows):
             if are_sentences(rows):
                 self._notes.add("took texts that end like names of files as prompts", "the list")
-            if any(isinstance(row, (int, float)) for row in rows):
+            if any(isinstance(row, (int, float)) and row == row for row in rows):  # noqa: PLR0124 - NaN is missing
                 self._notes.add(
                     "took numbers as texts; 3.10 is 3.1 if a template rendered the list", "the list"
                 )

@@ -19,7 +19,7 @@ from airflow_provider_lamini.rows.values import split_usable
 from airflow_provider_lamini.wording import no_connection
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Generator, Sequence
 
 BLOCK_ROWS = 1000
 _CURSOR_NAME = "airflow_provider_lamini_input"
@@ -89,7 +89,7 @@ class SqlInput(ReadOnceInput):
         """Hash of the connection's id, the query and its bounds."""
         return digest({"conn_id": self.conn_id, "sql": self.sql, "parameters": self.parameters})
 
-    def read_lines(self, *, keep_bad: bool) -> Iterator[bytes]:
+    def read_lines(self, *, keep_bad: bool) -> Generator[bytes, None, None]:
         """Run the query, and read its rows. Errors as for `database_connection` and `read_records`."""
         hook, opened = database_connection(self.conn_id)
         with closing(opened) as connection:
