@@ -215,3 +215,36 @@ def test_a_single_word_that_is_also_the_name_that_the_user_gives_is_a_row(file):
 
 def test_a_row_of_a_single_column_may_be_its_name(file):
     assert rows_of(file("a.csv", "word\na\nword\n")) == [{"word": "a"}, {"word": "word"}]
+
+
+@pytest.mark.parametrize("values", ["2,b", "b,2026-01-02", "+3.5,c", " 4 ,c"])
+@pytest.mark.parametrize("keep_bad", [False, True])
+def test_a_later_part_of_a_table_without_a_header_loses_no_row(file, tmp_path, values, keep_bad):
+    file("1.csv", "id,text\n1,a\n")
+    file("2.csv", f"{values}\n5,d\n")
+    pattern = str(tmp_path / "*.csv")
+    for columns in (None, ("id",), ("text",)):
+        source = open_source(pattern, keep_bad=keep_bad)
+        with pytest.raises(InputError, match=r"2\.csv has no header line.*csv_options=\{'header'"):
+            list(source.read(columns=columns))
+    source = open_source(pattern, options=InputOptions(csv=CsvOptions(header=("id", "text"))))
+    first, second = values.split(",")
+    assert [tuple(each.row.values()) for each in source.read()] == [("1", "a"), (first, second), ("5", "d")]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("id,text", "code,body"),  # words may be names
+        ("id,text", "text,2"),
+        ("id,text", "2026,text"),
+        ("id,text", "2,b,3"),
+        ("2024,2025", "2025,2026"),
+        ("2024,text", "2025,body"),
+    ],
+)
+def test_a_header_of_other_names_is_one(file, tmp_path, first, second):
+    file("1.csv", f"{first}\n1,a\n")
+    file("2.csv", f"{second}\n1,a,b\n"[: None if second.count(",") > 1 else -3] + "\n")
+    found = [list(each.row) for each in open_source(str(tmp_path / "*.csv")).read()]
+    assert found == [first.split(","), second.split(",")]

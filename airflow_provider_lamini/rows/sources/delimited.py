@@ -45,6 +45,8 @@ _RULER = frozenset("-: \t\r\n")
 """What a line below the header consists of that only underlines it, besides delimiters."""
 _ROW_COUNT = re.compile(r"\(\d+ rows?(?: affected)?\)")
 """The last line of a query's result, as psql and sqlcmd write it."""
+_VALUE = re.compile(r"[+-]?\d[\d.,:/T -]*Z?")
+"""A number, a date or a time."""
 _DELIMITERS = {"tsv": "\t"}
 """The delimiter that the format of a file says."""
 
@@ -258,7 +260,25 @@ class DelimitedReader:
             # The line is a row, so the message does not repeat it as the names of columns.
             raise InputError(f"{name} begins with a row of JSON. Rename it, or pass input_format='jsonl'.")
         self._expect_again(header)
-        return [column.strip() for column in header]
+        names = [column.strip() for column in header]
+        self._check_is_header(names)
+        return names
+
+    def _check_is_header(self, names: Sequence[str]) -> None:
+        """Make sure that the first line is no row: a table that was split by lines has a header only in its first part.
+
+        :raises InputError: if it has other names than the header of the first file, and values where that one has names
+        """
+        first = self._file.headers
+        if not first:
+            first.append(names)
+        if len(names) == len(first[0]) and set(names).isdisjoint(first[0]):
+            both = zip(names, first[0], strict=True)
+            if any(_VALUE.fullmatch(here) and not _VALUE.fullmatch(there) for here, there in both):
+                raise InputError(
+                    f"{self._file.name} has no header line: its first line has values where that of the first file has names. "
+                    "If these are parts of one table, pass csv_options={'header': [...]} with the names of its columns."
+                )
 
     def _expect_again(self, header: Sequence[str]) -> None:
         """Note how the header looks where files were joined: it is not a row there. A single word without a mark may be one."""

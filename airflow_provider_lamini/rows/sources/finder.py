@@ -157,6 +157,7 @@ class FileFinder:
     keep_bad: bool = False
     _sniffed: dict[tuple[str, str], str | None] = field(default_factory=dict)
     _runs: dict[str, _Manifest | None] = field(default_factory=dict)
+    _headers: list[Sequence[str]] = field(default_factory=list)
 
     @cached_property
     def _tables(self) -> LakeTables:
@@ -472,6 +473,7 @@ class FileFinder:
             of_run=found.of_run,
             keep_bad=self.keep_bad,
             remark=remark,
+            headers=self._headers,
         )
 
     def _remark_file(self, label: str, text: str) -> None:

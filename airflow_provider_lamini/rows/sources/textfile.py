@@ -19,7 +19,7 @@ from airflow_provider_lamini.rows.sources.compression import (
 from airflow_provider_lamini.rows.sources.options import CsvOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from airflow_provider_lamini.rows.sources.batch import Cursor
     from airflow_provider_lamini.rows.storage.base import FileInfo, Store
@@ -52,6 +52,7 @@ class InputFile:
     :param of_run: whether it is a part of an earlier run, in which failed rows have an error
     :param keep_bad: whether rows that cannot be used are kept (`Batch.bad`) instead of raising an error
     :param remark: takes what was found out about the file, for the log
+    :param headers: the header of the first CSV file of the input that was read; empty before
     """
 
     store: Store
@@ -64,6 +65,7 @@ class InputFile:
     of_run: bool = False
     keep_bad: bool = False
     remark: Callable[[str], None] = _ignore
+    headers: list[Sequence[str]] = field(default_factory=list)
 
     @property
     def encoding(self) -> str:
