@@ -9,7 +9,8 @@ EPOCHS ?= 4
 HELD_OUT ?= 100
 FUZZ_SECONDS ?= 100
 PLAIN := not stores and not stack and not models and not torch and not faults and not dags
-PARALLEL := -n auto --dist worksteal
+WORKERS ?= auto
+PARALLEL := -n $(WORKERS) --dist worksteal
 DURATIONS := --durations 25
 # The files with tests of a mark: collecting all others takes each worker ten seconds.
 marked = $(shell grep -rl --include 'test_*.py' 'mark\.$(1)\b' tests)
