@@ -94,7 +94,7 @@ class ResultsLink(StorageLink):
 
 
 class ManifestLink(StorageLink):
-    """The manifest of a run or of an index, once it is written; without a console, that of a run is on the task's own page."""
+    """The manifest of a run or of an index, once it is written; without a console, it is on the task's own page."""
 
     title = "Manifest"
     key = "airflow_provider_lamini_manifest_url"

@@ -18,12 +18,15 @@ from airflow_provider_lamini.links import (
     task_page,
 )
 from airflow_provider_lamini.operators.batch_inference import LaminiBatchInferenceOperator
+from airflow_provider_lamini.operators.memory_rag_refresh import LaminiMemoryRagRefreshOperator
 from airflow_provider_lamini.operators.results_to_table import ResultsToTableOperator
 from airflow_provider_lamini.operators.row_operator import RowOperator
 from airflow_provider_lamini.runs.storage_links import console_url
 from airflow_provider_lamini.runs.task_record import KEY as RECORD
 from tests.bad_input.world import operator_classes
+from tests.support.knowledge_platform import knowledge  # noqa: F401 - a fixture
 from tests.support.platforms import engine, platform, shared_platform  # noqa: F401 - fixtures
+from tests.support.tasks import WAITING, run_to_end
 from tests.support.tuning_platform import LinkedTask
 from tests.support.upstream import TEXT_MODEL
 
@@ -163,6 +166,32 @@ def test_local_files_are_linked_only_where_the_task_has_a_page_of_its_own(tmp_pa
     page = task_page(ti)
     own = {ResultsLink.key: page, ManifestLink.key: f"{page}#manifest", ReportLink.key: f"{page}#report"}
     assert links_of(ti) == (own if AIRFLOW_V_3_1_PLUS else {})
+
+
+@pytest.mark.usefixtures("knowledge")
+def test_the_manifest_of_an_index_is_linked_once_it_is_written(tmp_path, store):
+    (tmp_path / "a.md").write_text("alpha")
+
+    def refresh(manifest):
+        ti = Try(xcoms={})
+        arguments = {"task_id": "infer", "files": str(tmp_path / "a.md"), "model_name": "base-model"}
+        run_to_end(lambda: LaminiMemoryRagRefreshOperator(**arguments, manifest=manifest, **WAITING), ti)
+        return links_of(ti)
+
+    page = {ManifestLink.key: f"{task_page(Try())}#manifest"} if AIRFLOW_V_3_1_PLUS else {}
+    assert refresh(str(tmp_path / "index.json")) == page
+    assert refresh(f"{store}/in-bucket.json") == {
+        ManifestLink.key: f"{CONSOLE}/object/bucket?prefix=in-bucket.json"
+    }
+    ti = Try(xcoms={})
+    wrong = LaminiMemoryRagRefreshOperator(
+        task_id="infer",
+        files=str(tmp_path / "none"),
+        model_name="base-model",
+        manifest=str(tmp_path / "i.json"),
+    )
+    run(wrong, ti, fails=InvalidArgumentError)
+    assert links_of(ti) == {}
 
 
 @pytest.mark.usefixtures("platform")

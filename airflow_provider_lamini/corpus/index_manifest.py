@@ -10,6 +10,7 @@ import msgspec
 from airflow_provider_lamini.corpus.documents import DocumentVersion  # noqa: TC001 - msgspec reads the annotations
 from airflow_provider_lamini.rows.errors import ConcurrentAccessError, OutputError
 from airflow_provider_lamini.rows.formats import PACKAGE, FileFormat, FormatError, NewerFormatError
+from airflow_provider_lamini.rows.hashes import digest
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
 from airflow_provider_lamini.rows.storage.locate import locate
 from airflow_provider_lamini.rows.storage.uris import short_uri
@@ -81,7 +82,55 @@ class IndexManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     token: str = ""
 
 
+class _Refreshes(msgspec.Struct, frozen=True):
+    """What a manifest says about refreshes, without the files, which may be many."""
+
+    format: str
+    version: int
+    purpose: RefreshOutcome | None = None
+    outcome: RefreshOutcome | None = None
+
+
 _MANIFEST = msgspec.json.Decoder(IndexManifest)
+_REFRESHES = msgspec.json.Decoder(_Refreshes)
+
+
+def run_key(identity: Mapping[str, object]) -> str:
+    """Return what a manifest has of the run that refreshes the index.
+
+    :param identity: Dag, task, run and map index, as records have them
+    """
+    return digest(identity)
+
+
+def is_last_refresh(content: bytes, identity: Mapping[str, object]) -> bool:
+    """Whether a run has written a manifest last: it has refreshed the index, or is building a new one.
+
+    :param content: the file; if it is not the manifest of an index, no run has written it
+    :param identity: as for `run_key`
+    """
+    try:
+        found = FORMAT.decode(content, _REFRESHES, "the manifest")
+    except FormatError:
+        return False
+    last = found.purpose or found.outcome
+    return last is not None and last.run == run_key(identity)
+
+
+def manifest_place(uri: str, conn_id: str | None) -> tuple[OutputFolder, str]:
+    """Return the folder of a manifest, and the name of the file.
+
+    :param uri: path or URI of the file; it need not exist
+    :param conn_id: the Airflow connection to the object store
+    :raises OutputError: if it is not the path of a file
+    """
+    folder, slash, name = uri.rpartition("/")
+    if not name or locate(uri, conn_id)[0].is_folder(locate(uri, conn_id)[1]):
+        folder_uri = short_uri(uri).rstrip("/")
+        raise OutputError(
+            f"The manifest {short_uri(uri)} is a folder. Pass the path of a file, such as {folder_uri}/index.json."
+        )
+    return OutputFolder((folder or "/") if slash else ".", conn_id), name
 
 
 class ManifestFile:
@@ -93,21 +142,11 @@ class ManifestFile:
     """
 
     def __init__(self, uri: str, conn_id: str | None = None) -> None:
-        self._folder, self._name = self._split(uri, conn_id)
+        self._folder, self._name = manifest_place(uri, conn_id)
         self._folder.clean()
         self.uri = self._folder.uri(self._name)
         """The absolute path or the URI of the file."""
         self.content = self._read()
-
-    @staticmethod
-    def _split(uri: str, conn_id: str | None) -> tuple[OutputFolder, str]:
-        folder, slash, name = uri.rpartition("/")
-        if not name or locate(uri, conn_id)[0].is_folder(locate(uri, conn_id)[1]):
-            folder_uri = short_uri(uri).rstrip("/")
-            raise OutputError(
-                f"The manifest {short_uri(uri)} is a folder. Pass the path of a file, such as {folder_uri}/index.json."
-            )
-        return OutputFolder((folder or "/") if slash else ".", conn_id), name
 
     @classmethod
     def check_place(cls, uri: str, conn_id: str | None = None) -> None:
@@ -118,7 +157,7 @@ class ManifestFile:
         :raises OutputError: if it cannot
         :raises InputError: if it is not a valid path or URI
         """
-        folder, name = cls._split(uri, conn_id)
+        folder, name = manifest_place(uri, conn_id)
         folder.uri(name)
         folder.check_writable()
 

@@ -1,4 +1,4 @@
-"""The files of a task that its page shows as text: the manifest of a run and the report, both cut to a bounded size."""
+"""The files of a task that its page shows as text: the manifest of a run or an index, and the report, cut to a bounded size."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ FILES = {"manifest": MANIFEST, "report": REPORT}
 MAX_BYTES = 200_000
 """Bytes of a file that are shown."""
 _MAX_RESERVATION = 10_000
+_MAX_INDEX = 20_000_000  # bytes of an index manifest: those of 100,000 documents
 _RESERVATION = msgspec.json.Decoder(dict[str, str | int])
 
 
@@ -38,10 +39,16 @@ def show_file(key: TaskKey, name: str, *, with_outputs: bool) -> dict[str, Json]
     :raises PageError: if there is no such task instance or file, or it cannot be read
     """
     record = load_task(key).record
-    if record is None or record.output is None:
-        raise PageError(404, "This task has no such file.")
-    output, conn_id = record.output, record.output_conn_id
+    if record is not None and record.output is not None:
+        return _show_run_file(key, name, record.output, record.output_conn_id, with_outputs=with_outputs)
+    if record is not None and record.manifest is not None and name == "manifest":
+        return _show_index_manifest(key, record.manifest, record.manifest_conn_id)
+    raise PageError(404, "This task has no such file.")
 
+
+def _show_run_file(
+    key: TaskKey, name: str, output: str, conn_id: str | None, *, with_outputs: bool
+) -> dict[str, Json]:
     def read() -> dict[str, Json]:
         from airflow_provider_lamini.rows.output.reading import read_run_files
         from airflow_provider_lamini.rows.storage.folder import OutputFolder
@@ -49,11 +56,38 @@ def show_file(key: TaskKey, name: str, *, with_outputs: bool) -> dict[str, Json]
         folder = OutputFolder(output, conn_id)
         if name not in shown_files(key, folder, read_run_files(folder), with_outputs=with_outputs):
             raise PageError(404, f"The API server sees no {name} of this task in {folder}.")
-        block = _beginning(folder, FILES[name], MAX_BYTES + 1)
-        text = block[:MAX_BYTES].decode(errors="replace")
-        return {"uri": folder.uri(FILES[name]), "text": text, "cut": len(block) > MAX_BYTES}
+        return _shown(folder.uri(FILES[name]), _beginning(folder, FILES[name], MAX_BYTES + 1))
 
     return read_store(output, read)
+
+
+def _show_index_manifest(key: TaskKey, manifest: str, conn_id: str | None) -> dict[str, Json]:
+    content = read_store(manifest, lambda: index_manifest(key, manifest, conn_id))
+    if content is None:
+        raise PageError(404, f"The API server sees no manifest of this task in {manifest}.")
+    return _shown(manifest, content)
+
+
+def _shown(uri: str, block: bytes) -> dict[str, Json]:
+    """The beginning of a file, as the page gets it."""
+    text = block[:MAX_BYTES].decode(errors="replace")
+    return {"uri": uri, "text": text, "cut": len(block) > MAX_BYTES}
+
+
+def index_manifest(key: TaskKey, manifest: str, conn_id: str | None) -> bytes | None:
+    """Read the manifest of an index; ``None`` unless this task instance has written it last.
+
+    :param key: the task instance
+    :param manifest: the path or URI of the file
+    :param conn_id: the connection to its object store
+    """
+    from airflow_provider_lamini.corpus.index_manifest import is_last_refresh, manifest_place
+
+    try:
+        content = _beginning(*manifest_place(manifest, conn_id), _MAX_INDEX)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return content if is_last_refresh(content, key.identity) else None
 
 
 def shown_files(key: TaskKey, folder: OutputFolder, run: RunFiles, *, with_outputs: bool) -> list[str]:

@@ -57,6 +57,11 @@ class TaskKey:
         own = {"dag": self.dag_id, "task": self.task_id, "map_index": self.map_index}
         return own.items() <= owner.items()
 
+    @property
+    def identity(self) -> dict[str, str | int]:
+        """The task instance as records have it."""
+        return {"dag": self.dag_id, "task": self.task_id, "run": self.run_id, "map_index": self.map_index}
+
 
 @dataclass(frozen=True, slots=True)
 class StoredTask:

@@ -74,6 +74,8 @@ def show_task(key: TaskKey) -> dict[str, Json]:
     details = RunDetails()
     if record.output is not None:
         details = _show_run(key, record)
+    elif record.manifest is not None:
+        details = _show_index(key, record.manifest, record.manifest_conn_id)
     counts = details.counts or _counts_of(result)
     notes: list[Json] = [details.note] if details.note else []
     if task.iterated:
@@ -146,6 +148,20 @@ def _show_run(key: TaskKey, record: TaskRecord) -> RunDetails:
         return files.read_store(output, lambda: _read_runs(key, output, conn_id))
     except PageError as error:  # the numbers of the result are shown all the same
         return RunDetails(note=str(error))
+
+
+def _show_index(key: TaskKey, manifest: str, conn_id: str | None) -> RunDetails:
+    """Find out whether the manifest of an index can be shown; if not, say so in a note."""
+    try:
+        found = files.read_store(manifest, lambda: files.index_manifest(key, manifest, conn_id))
+    except PageError as error:
+        return RunDetails(note=str(error))
+    if found is not None:
+        return RunDetails(files=["manifest"])
+    return RunDetails(
+        note=f"The API server sees no manifest of this run in {manifest}. Perhaps it is not written yet, a later run has "
+        "written it, or the API server does not share this storage with the workers."
+    )
 
 
 def _read_runs(key: TaskKey, output: str, conn_id: str | None) -> RunDetails:

@@ -69,7 +69,8 @@ def storage_urls(operator: BaseOperator, ti: object, *, at_end: bool) -> dict[st
     :param at_end: whether the try ends, so that a manifest or a report may exist; else only the folder is linked
     """
     task: Any = operator
-    own_page = task_page(ti) if _text(task, "output_folder") and shows_pages() else None
+    manifest = _text(task, "manifest")
+    own_page = task_page(ti) if (_text(task, "output_folder") or manifest) and shows_pages() else None
     folder = _text(task, "output_folder") or _text(task, "results")
     conn_id = getattr(task, "output_conn_id", None) or getattr(task, "results_conn_id", None)
     found: dict[str, str | None] = {}
@@ -77,11 +78,11 @@ def storage_urls(operator: BaseOperator, ti: object, *, at_end: bool) -> dict[st
         if isinstance(link, ResultsLink) and not at_end:
             found[link.key] = _url(folder, conn_id, folder=True) or own_page
         elif isinstance(link, ManifestLink) and at_end:
-            manifest = _text(task, "manifest")
+            shown = own_page and f"{own_page}#manifest"
             if manifest:
-                found[link.key] = _url(manifest, getattr(task, "manifest_conn_id", None), folder=False)
+                found[link.key] = _index_url(manifest, getattr(task, "manifest_conn_id", None), shown)
             else:
-                found[link.key] = _file_url(folder, conn_id, MANIFEST, own_page and f"{own_page}#manifest")
+                found[link.key] = _file_url(folder, conn_id, MANIFEST, shown)
         elif isinstance(link, ReportLink) and at_end:
             found[link.key] = _file_url(folder, conn_id, REPORT_HTML, own_page and f"{own_page}#report")
     return {key: url for key, url in found.items() if url}
@@ -98,6 +99,15 @@ def _file_url(folder: str | None, conn_id: str | None, name: str, own_page: str 
 
     url = _url(f"{folder.rstrip('/')}/{name}" if folder else None, conn_id, folder=False) or own_page
     return url if url and folder and OutputFolder(folder, conn_id).exists(name) else None
+
+
+def _index_url(manifest: str, conn_id: str | None, own_page: str | None) -> str | None:
+    """The URL of an index manifest, likewise."""
+    from airflow_provider_lamini.corpus.index_manifest import manifest_place
+
+    folder, name = manifest_place(manifest, conn_id)
+    url = _url(manifest, conn_id, folder=False) or own_page
+    return url if url and folder.exists(name) else None
 
 
 def _url(uri: str | None, conn_id: str | None, *, folder: bool) -> str | None:

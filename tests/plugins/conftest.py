@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 
 from airflow_provider_lamini.links import PAGES_PREFIX
 from tests.support.emissary_api import EmissaryClient
+from tests.support.knowledge_platform import knowledge  # noqa: F401 - a fixture
 from tests.support.scripted_tuning import KEY, ScriptedTrainer, TunablePlatform, tunable_platform
 
 if TYPE_CHECKING:

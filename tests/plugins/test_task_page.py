@@ -22,6 +22,7 @@ from airflow_provider_lamini.operators.completion import LaminiCompletionOperato
 from airflow_provider_lamini.operators.embedding import LaminiEmbeddingOperator
 from airflow_provider_lamini.operators.emissary.train import EmissaryTrainOperator
 from airflow_provider_lamini.operators.evaluate import LaminiEvaluateOperator
+from airflow_provider_lamini.operators.memory_rag_refresh import LaminiMemoryRagRefreshOperator
 from airflow_provider_lamini.plugins import files
 from airflow_provider_lamini.plugins import task as task_module
 from airflow_provider_lamini.rows.output.reading import MAX_READ, first_rows
@@ -282,6 +283,77 @@ def test_a_store_that_cannot_be_read_is_named_for_a_file_too(pages: Pages, store
     assert "cannot" in refused.json()["detail"]
 
 
+@pytest.fixture
+def refresh(knowledge: object, tmp_path: Path) -> Any:  # noqa: ARG001 - the operator sends requests to it
+    """Makes an operator that builds an index over one document, and then adds what is new."""
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a.md").write_text("alpha")
+    return lambda: LaminiMemoryRagRefreshOperator(
+        task_id="infer",
+        files=str(tmp_path / "docs"),
+        model_name=BASE,
+        manifest=str(tmp_path / "index.json"),
+        **WAITING,
+    )
+
+
+def test_the_manifest_of_an_index_is_shown_at_the_run_that_has_written_it_last(
+    pages: Pages, store: Any, tmp_path: Path, refresh: Any
+):
+    first, second = Mapped(xcoms={}), Mapped(xcoms={}, run_id="later")
+    store(first, run_to_end(refresh, first).result)
+    assert pages.data(address(first))["files"] == ["manifest"]
+    assert pages.data(address(first, "/files/manifest")) == {
+        "uri": f"{tmp_path}/index.json",
+        "text": (tmp_path / "index.json").read_text(),
+        "cut": False,
+    }
+    assert pages.get(address(first, "/files/report")).status_code == 404
+    (tmp_path / "docs" / "b.md").write_text("beta")
+    store(second, run_to_end(refresh, second).result)
+    assert "b.md" in pages.data(address(second, "/files/manifest"))["text"]
+    shown = pages.data(address(first))
+    assert shown["files"] == []
+    assert "a later run has written it" in shown["notes"][0]
+    assert pages.get(address(first, "/files/manifest")).status_code == 404
+
+
+def test_the_manifest_of_an_index_is_shown_while_it_is_built(
+    pages: Pages, store: Any, refresh: Any, knowledge: Any
+):
+    knowledge.script = [("CREATED", *["TRAINING MODEL"] * 1000)]
+    ti = Mapped(xcoms={})
+    begin(refresh, ti)
+    store(ti, state="deferred")
+    assert '"submission"' in pages.data(address(ti, "/files/manifest"))["text"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [None, "", "secret", '{"index": "secret"}', "{" * 100_000, '{"format": "airflow-provider-lamini/'],
+    ids=str,
+)
+def test_a_file_that_is_no_manifest_of_the_task_is_not_shown_if_a_record_names_it(
+    pages: Pages, store: Any, tmp_path: Path, content: str | None
+):
+    path = tmp_path / "secret.json"
+    if content is not None:
+        path.write_text(content)
+    record = TaskRecord(platform="lamini", manifest=str(path))
+    ti = store(Mapped(xcoms={RECORD: record.payload()}))
+    assert pages.data(address(ti))["files"] == []
+    refused = pages.get(address(ti, "/files/manifest"))
+    assert refused.status_code == 404
+    assert refused.json()["detail"] == f"The API server sees no manifest of this task in {path}."
+
+
+def test_a_store_with_a_manifest_that_cannot_be_read_leaves_a_note(pages: Pages, store: Any):
+    record = TaskRecord(platform="lamini", manifest="s3://bucket/index.json")
+    ti = store(Mapped(xcoms={RECORD: record.payload()}))
+    assert "cannot" in pages.data(address(ti))["notes"][0]
+    assert pages.get(address(ti, "/files/manifest")).status_code == 502
+
+
 @pytest.mark.usefixtures("platform")
 def test_a_task_that_has_failed_still_shows_what_it_has_written(pages: Pages, store: Any, tmp_path: Path):
     ti = Mapped(xcoms={})
@@ -519,6 +591,8 @@ def test_a_record_survives_and_keeps_the_last_jobs():
     read = TaskRecord.from_payload(json.loads(json.dumps(record.payload())))
     assert read is not None
     assert read.job_ids == ids[-MAX_JOBS:]
+    refreshed = TaskRecord(platform="acme", manifest="s3://b/index.json", manifest_conn_id="c")
+    assert TaskRecord.from_payload(json.loads(json.dumps(refreshed.payload()))) == refreshed
 
 
 def test_odd_results_are_cut_to_a_bounded_size():

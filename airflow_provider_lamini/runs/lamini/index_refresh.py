@@ -17,13 +17,12 @@ from airflow_provider_lamini.api.errors import (
     PlatformError,
 )
 from airflow_provider_lamini.corpus.documents import content_versions, find_documents, pieces
-from airflow_provider_lamini.corpus.index_manifest import IndexManifest, ManifestFile, RefreshOutcome
+from airflow_provider_lamini.corpus.index_manifest import IndexManifest, ManifestFile, RefreshOutcome, run_key
 from airflow_provider_lamini.exceptions import JobLostError
 from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.platforms.lamini.api import memory_rag
 from airflow_provider_lamini.platforms.lamini.kinds import MEMORY_RAG
 from airflow_provider_lamini.rows.errors import OutputError
-from airflow_provider_lamini.rows.hashes import digest
 from airflow_provider_lamini.runs.job_spec import JobSpec, Prepared, SubmitAgain
 from airflow_provider_lamini.runs.lamini.memory_rag import build_of, log_end_of_build
 from airflow_provider_lamini.runs.lamini.refresh_plan import REBUILT, ManifestRecord, Plan, plan_refresh
@@ -134,7 +133,7 @@ class IndexRefresh:
         self._task = task
         self._request = request
         self._options = options
-        self._run = digest(task.identity.as_dict())
+        self._run = run_key(task.identity.as_dict())
         self._platform = task.settings.base_url
         self._model_name = request.index.model_name
         self._file = ManifestFile(request.manifest, request.manifest_conn_id)
