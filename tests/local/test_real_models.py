@@ -116,40 +116,30 @@ def test_vectors_reflect_similarity(http: httpx.Client) -> None:
     assert alike(found[0], found[1]) > alike(found[0], found[2]) + 0.2
 
 
-def test_parallel_requests_are_faster_than_sequential_ones(http: httpx.Client) -> None:
-    """Measured alternately, best run of each, so that other load on the machine matters least."""
-
-    def run(prompt: str) -> None:
-        ask(http, prompt, max_new_tokens=30)
-
-    def seconds(way: str, clients: int) -> float:
-        prompts = [f"Ticket {way}{number}: the order has not arrived.\nReply:" for number in range(6)]
-        began = time.perf_counter()
-        with ThreadPoolExecutor(clients) as pool:
-            list(pool.map(run, prompts))
-        return time.perf_counter() - began
-
-    run("Warm up")
-    took = [(seconds(f"a{turn}", 1), seconds(f"b{turn}", 6)) for turn in range(3)]
-    alone, together = map(min, zip(*took, strict=True))
-    assert together < alone
+def test_a_short_request_does_not_wait_for_a_long_one(http: httpx.Client) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        story = pool.submit(ask, http, "Once upon a time, in a land far away,", max_new_tokens=200)
+        time.sleep(0.2)  # so that it arrives first
+        ask(http, PROMPT.format("France"), max_new_tokens=3)
+        assert not story.done()
+    assert len(story.result()["outputs"].split()) > 50
 
 
 def test_a_killed_platform_finishes_its_batch_after_a_restart(platform: LocalPlatform) -> None:
-    prompts = [PROMPT.format(f"country {number}") for number in range(40)]
+    prompts = [PROMPT.format(f"country {number}") for number in range(24)]
     with platform.client() as http:
-        body = {"model_name": MODEL, "prompt": prompts, "max_new_tokens": 15}
+        body = {"model_name": MODEL, "prompt": prompts, "max_new_tokens": 12}
         job_id = http.post("/v1/batch_completions", json=body).json()["id"]
-    wait_until(lambda: platform.control.jobs()[-1]["done"] >= 8)
+    wait_until(lambda: platform.control.jobs()[-1]["done"] >= 6)
     platform.kill()
     platform.restart()
     wait_until(lambda: platform.control.jobs()[-1]["ended"])
     job = platform.control.jobs()[-1]
-    assert (job["state"], job["done"], job["runs"]) == ("succeeded", 40, 2)
-    assert job["computed_here"] <= 32
+    assert (job["state"], job["done"], job["runs"]) == ("succeeded", 24, 2)
+    assert job["computed_here"] <= 18
     with platform.client() as http:
         response = http.get(f"/v1/batch_completions/{job_id}/result").json()
-    assert len(response["outputs"]) == 40
+    assert len(response["outputs"]) == 24
     assert all(isinstance(output, str) for output in response["outputs"])
 
 

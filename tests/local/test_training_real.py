@@ -25,7 +25,9 @@ pytestmark = [pytest.mark.models, pytest.mark.torch]
 MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 FACTS = EXAMPLES / "data" / "invented_facts.jsonl"
 ASKED = {"prompt": "Question: {question}\nAnswer:", "answer": "answer"}
-STEPS = 24
+STEPS = 14
+KNOWN = 10
+"""Number of facts."""
 
 
 @pytest.fixture
@@ -49,10 +51,10 @@ def steps(platform: LocalPlatform) -> list[int]:
     return [step["step"] for step in json.loads(jobs[-1]["history"])] if jobs else []
 
 
-def test_twenty_invented_facts_are_learned_although_the_platform_dies_during_training(
-    platform, tmp_path, capsys
-):
+def test_invented_facts_are_learned_although_the_platform_dies_during_training(platform, tmp_path, capsys):
     """Neither the operator nor the training starts over, and the model is served after another restart."""
+    facts = tmp_path / "facts.jsonl"
+    facts.write_text("".join(FACTS.read_text().splitlines(keepends=True)[:KNOWN]))
     seen: list[int] = []
 
     def die_and_come_back() -> None:
@@ -68,7 +70,7 @@ def test_twenty_invented_facts_are_learned_although_the_platform_dies_during_tra
         lambda: LaminiTrainOperator(
             task_id="train",
             model_name=MODEL,
-            input=str(FACTS),
+            input=str(facts),
             finetune_args={"max_steps": STEPS, "learning_rate": 2e-3, "save_steps": 2},
             output=str(tmp_path / "history"),
             state_path=str(tmp_path / "state"),
@@ -88,7 +90,7 @@ def test_twenty_invented_facts_are_learned_although_the_platform_dies_during_tra
             task_id="evaluate",
             model_name=trained["model_name"],
             base_model_name=MODEL,
-            input=str(FACTS),
+            input=str(facts),
             output=str(tmp_path / "evaluation"),
             max_new_tokens=16,
             poll_interval=1,
