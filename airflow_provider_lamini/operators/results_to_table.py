@@ -47,7 +47,7 @@ class ResultsToTableOperator(BaseOperator):
     :param record_table: the table that records how far each run is loaded; it is created if it does not exist
     :param reload: load all rows again in each try, for example because somebody has emptied the table. It needs ``key``.
     :param results_conn_id: the connection to the object storage of the results
-    :return: ``table``, ``rows`` (of the run), ``loaded`` and ``skipped`` (failed rows), both by this try
+    :return: ``table``, ``rows`` (of the run), ``loaded``, ``skipped`` (failed rows) and ``repeated``, all by this try
     """
 
     operator_extra_links = (ResultsLink(),)

@@ -101,7 +101,8 @@ def load_table(load: TableLoad, log: Log) -> dict[str, object]:
 
     :param load: what is loaded where
     :param log: the task's log
-    :return: ``table``, ``rows`` (of the run), ``loaded`` (by this try) and ``skipped`` (failed rows, in this try)
+    :return: ``table``, ``rows`` (of the run), and in this try ``loaded``, ``skipped`` (failed rows) and ``repeated`` (rows whose
+        key a later row of the same chunk has)
     :raises InvalidArgumentError: if a field or the connection cannot be used
     :raises IncompleteOutputError: if the run has not ended, or a part is missing or damaged
     :raises StorageError: if another live try loads the same results
@@ -118,22 +119,28 @@ def load_table(load: TableLoad, log: Log) -> dict[str, object]:
             done = record.begin()
         if done:
             log.info("Continuing: %d of %d rows were loaded before.", done, total)
-        loaded = skipped = 0
+        loaded = skipped = repeated = 0
         rows = islice(read_outputs(load.results, load.results_conn_id), done, None)
         while chunk := list(islice(rows, load.chunk_size)):
             wanted = [row for row in chunk if not (load.skip_failed and row.get("error") is not None)]
             with _load_errors(load), _transaction(connection):
                 # First, because it makes another live try wait, and then fail.
                 record.advance(done, done + len(chunk))
-                table.replace(wanted)
+                inserted = table.replace(wanted)
             done += len(chunk)
-            loaded, skipped = loaded + len(wanted), skipped + len(chunk) - len(wanted)
+            loaded, skipped = loaded + inserted, skipped + len(chunk) - len(wanted)
+            repeated += len(wanted) - inserted
     report_sql_lineage(hook, f"INSERT INTO {load.table} VALUES (NULL)")  # noqa: S608 - names the table, and is not run
     log.info(
         "Loaded %s into %s; left out %s.",
         *(counted(loaded, "row"), load.table, counted(skipped, "failed row")),
     )
-    return {"table": load.table, "rows": total, "loaded": loaded, "skipped": skipped}
+    if repeated:
+        log.warning(
+            "Left out %s whose key (%s) a later row has: of rows with the same key, the last one is in %s. Is the key unique?",
+            *(counted(repeated, "row"), ", ".join(load.key), load.table),
+        )
+    return {"table": load.table, "rows": total, "loaded": loaded, "skipped": skipped, "repeated": repeated}
 
 
 def _fingerprint(load: TableLoad, folder: OutputFolder) -> str:
@@ -192,13 +199,16 @@ class _Table:
         wheres = " AND ".join(f"{column} = {placeholder}" for column in load.key)
         self._delete = f"DELETE FROM {load.table} WHERE {wheres}"  # noqa: S608 - validated names
 
-    def replace(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Insert rows in the place of those with the same keys."""
+    def replace(self, rows: Sequence[Mapping[str, Any]]) -> int:
+        """Insert rows in the place of those with the same keys.
+
+        :return: how many: of rows with the same key, only the last one
+        """
         records = [
             {column: self._value(row, field) for column, field in self._load.columns.items()} for row in rows
         ]
         if not records:
-            return
+            return 0
         with closing(self._connection.cursor()) as cursor:
             if self._load.key:
                 keys = [self._key(record, row) for record, row in zip(records, rows, strict=True)]
@@ -206,6 +216,7 @@ class _Table:
                     records = list(dict(zip(keys, records, strict=True)).values())
                 cursor.executemany(self._delete, [tuple(map(self._comparable, key)) for key in keys])
             cursor.executemany(self._insert, [tuple(record.values()) for record in records])
+        return len(records)
 
     def _key(self, record: Mapping[str, Any], row: Mapping[str, Any]) -> tuple[Any, ...]:
         found = tuple(record[column] for column in self._load.key)

@@ -332,8 +332,23 @@ def answers(database):
 
 def test_results_are_loaded_by_their_key(load, database):
     database.fill("answers", [("3", "yesterday's", None), ("other", "stays", None)])
-    assert run_to_end(load()).result == {"table": "answers", "rows": COUNT, "loaded": COUNT, "skipped": 0}
+    counts = {"rows": COUNT, "loaded": COUNT, "skipped": 0, "repeated": 0}
+    assert run_to_end(load()).result == {"table": "answers", **counts}
     assert answers(database) == sorted([*LOADED, ("other", "stays", None)], key=str)
+
+
+@pytest.mark.parametrize("chunk_size", [4, 3])
+def test_rows_of_a_chunk_with_the_same_key_are_counted(inference, load, database, out, chunk_size):
+    ids, repeated = [1, 1, 2, 1], chunk_size - 2
+    rows = [{"id": number, "prompt": f"row {position}"} for position, number in enumerate(ids)]
+    run_to_end(
+        inference(input=rows, passthrough=["id"], prompt="prompt", input_sql=None, output=str(out / "b"))
+    )
+    with log_lines() as logged:
+        result = run_to_end(load(results=str(out / "b"), chunk_size=chunk_size)).result
+    assert (result["rows"], result["loaded"], result["repeated"]) == (4, 4 - repeated, repeated)
+    assert any("whose key (ticket_id) a later row has" in line for line in logged)
+    assert answers(database) == [("1", text_for("row 3"), "stop"), ("2", text_for("row 2"), "stop")]
 
 
 def test_results_are_loaded_once(load, database):
@@ -380,9 +395,10 @@ def test_each_row_is_in_the_table_once_after_a_crash_at_any_step(load, database,
         calls.append(rows)
         if len(calls) == 1 + step // 2 and step % 2 == 0:
             raise DiedError  # after the record was changed, before the rows are there
-        replace(self, rows)
+        inserted = replace(self, rows)
         if len(calls) == 1 + step // 2:
             raise DiedError  # both are there, but not committed
+        return inserted
 
     with monkeypatch.context() as patch:
         patch.setattr(table_load._Table, "replace", die)
@@ -421,10 +437,11 @@ replace, calls = table_load._Table.replace, []
 
 
 def die(self, rows):
-    replace(self, rows)
+    inserted = replace(self, rows)
     calls.append(rows)
     if len(calls) == 3:
         os.kill(os.getpid(), 9)
+    return inserted
 
 
 table_load._Table.replace = die
