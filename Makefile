@@ -83,8 +83,9 @@ test-stores-2.11: $(READY_2_11) $(READY_STORES)  ## run those of one S3 on Airfl
 test-models: $(READY_DEV)  ## run the tests of the real local models, and download the models once (177 MB)
 	@.venv/bin/python -m pytest -m "models and not torch" tests/local $(DURATIONS)
 
-test-2.11: $(READY_2_11)  ## run the tests that depend on the Airflow version on Airflow 2.11
+test-2.11: $(READY_2_11)  ## run the tests that depend on the Airflow version on Airflow 2.11, also under its scheduler and triggerer
 	@.venv-2.11/bin/python -m pytest -m "not any_airflow and not stack and not models and not torch" $(PARALLEL) $(DURATIONS) $(VERSIONED)
+	@.venv-2.11/bin/python -m pytest tests/stack/test_airflow_2.py
 
 # One warning is of the pre-release's own code.
 test-3.4: $(READY_3_4)  ## run them on the pre-release of Airflow 3.4, also every operator and decorator in a loop, and the pages in a browser

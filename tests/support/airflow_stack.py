@@ -1,4 +1,4 @@
-"""Run the real components of Airflow 3, one process each, in a temporary home.
+"""Run the real components of Airflow, one process each, in a temporary home. The client needs Airflow 3.
 
 By default they use SQLite and the LocalExecutor. They listen on free loopback ports::
 
@@ -101,7 +101,7 @@ class AirflowStack:
 
     def wait_ready(self, timeout: float = 180) -> None:
         """Wait until every component is healthy, then get an API token."""
-        self._until("healthy components", timeout, self._healthy)
+        self.until("healthy components", timeout, self._healthy)
         token = self._http.get("/auth/token").raise_for_status().json()["access_token"]
         self._http.headers["Authorization"] = f"Bearer {token}"
 
@@ -138,7 +138,7 @@ class AirflowStack:
 
     def trigger_dag(self, dag_id: str, conf: Mapping[str, Any] | None = None, timeout: float = 90) -> Run:
         """Start a Dag run. Waits first until the Dag processor has parsed the Dag."""
-        self._until(f"Dag {dag_id}", timeout, lambda: self._known(dag_id))
+        self.until(f"Dag {dag_id}", timeout, lambda: self._known(dag_id))
         run = Run(dag_id, f"test__{secrets.token_hex(8)}")
         body = {"dag_run_id": run.run_id, "logical_date": None, "conf": dict(conf or {})}
         self._call("POST", f"dags/{dag_id}/dagRuns", body)
@@ -162,7 +162,7 @@ class AirflowStack:
 
     def wait_run(self, run: Run, timeout: float = 120) -> str:
         """Wait until a run ends; return its state, ``success`` or ``failed``."""
-        self._until(f"the end of {run.dag_id}", timeout, lambda: self.run_state(run) in RUN_ENDED)
+        self.until(f"the end of {run.dag_id}", timeout, lambda: self.run_state(run) in RUN_ENDED)
         state = self.run_state(run)
         if state == "failed":
             self.show_logs()
@@ -182,7 +182,7 @@ class AirflowStack:
             ]
             return listed
 
-        self._until(f"{number} runs of {dag_id}", timeout, lambda: len(found()) >= number)
+        self.until(f"{number} runs of {dag_id}", timeout, lambda: len(found()) >= number)
         runs = [Run(dag_id, each["dag_run_id"]) for each in found()]
         if len(runs) != number:
             self._fail(f"{dag_id} has had {len(runs)} runs, not {number}")
@@ -200,7 +200,7 @@ class AirflowStack:
                 self._fail(f"{run.dag_id}.{task_id} ended as {states} and was never seen {state}")
             return state in states
 
-        self._until(f"{run.dag_id}.{task_id} {state}", timeout, reached)
+        self.until(f"{run.dag_id}.{task_id} {state}", timeout, reached)
 
     def task_instances(self, run: Run) -> list[dict[str, Any]]:
         """Return the run's task instances as in the REST API: ``task_id``, ``state``, ``try_number``..."""
@@ -276,7 +276,11 @@ class AirflowStack:
             time.sleep(pause)
         return response
 
-    def _until(self, what: str, timeout: float, condition: Callable[[], bool]) -> None:
+    def until(self, what: str, timeout: float, condition: Callable[[], bool]) -> None:
+        """Wait for a condition; fail, with the logs, if a component exits or it takes too long.
+
+        :param what: what is waited for, for the message
+        """
         end = time.monotonic() + timeout
         while not condition():
             dead = {name: p.returncode for name, p in self.processes.items() if p.poll() is not None}
@@ -314,7 +318,7 @@ def airflow_stack(
     :param env: additional environment variables, such as ``AIRFLOW_CONN_...``
     :param parallelism: number of worker slots
     :param components: the command line of each component
-    :return: the running components, all healthy
+    :return: the running components, all healthy if an API server that can say so is one of them
     """
     port = free_port()
     settings = _environment(home, port, parallelism) | dict(env or {})
@@ -327,7 +331,8 @@ def airflow_stack(
     try:
         for component in components:
             stack.start(component)
-        stack.wait_ready()
+        if "api-server" in components:
+            stack.wait_ready()
         yield stack
     except BaseException:
         stack.show_logs()
