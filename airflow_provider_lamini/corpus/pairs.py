@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -24,10 +24,14 @@ from airflow_provider_lamini.rows.errors import (
     short_name,
 )
 from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
+from airflow_provider_lamini.rows.limits import Budget
 from airflow_provider_lamini.rows.prompt import PromptTemplate
 from airflow_provider_lamini.rows.row_request import ConversationText, RequestTemplate
 from airflow_provider_lamini.rows.screening import makes_blank
 from airflow_provider_lamini.rows.sources.batch import limited
+from airflow_provider_lamini.rows.sources.options import InputOptions
+from airflow_provider_lamini.rows.sources.read_once import FirstRows, ReadOnceInput
+from airflow_provider_lamini.rows.sources.source import open_source
 from airflow_provider_lamini.rows.storage.local import TemporaryFile
 from airflow_provider_lamini.wording import counted
 
@@ -41,6 +45,7 @@ if TYPE_CHECKING:
 
 REFUSE = BadRowPolicy()
 """No row may be bad."""
+UNLIMITED = Budget()
 _NAMED = 10
 """Maximum number of bad rows in a message."""
 _NO_CONVERSATION = "Pass a column with its question, and one with the right answer"
@@ -179,27 +184,19 @@ class DatasetFile:
 
 
 @contextmanager
-def dataset_file(
-    source: Source,
-    columns: Columns,
-    fields: tuple[str, str] = ("input", "output"),
-    policy: BadRowPolicy = REFUSE,
-) -> Iterator[DatasetFile]:
+def dataset_file(reader: PairReader, fields: tuple[str, str] = ("input", "output")) -> Iterator[DatasetFile]:
     """Read and validate an input once, and keep its pairs in a temporary file while the block runs.
 
     Memory does not depend on the number of rows; the disk for temporary files must have space for them.
 
-    :param source: the input, opened with ``keep_bad`` of the policy
-    :param columns: make a pair of each row
+    :param reader: the input
     :param fields: what input and output of a pair are called in the file
-    :param policy: what becomes of rows that cannot be used
     :raises BadRowError: if rows cannot be used, or more than may be; it names the first ones by number
     :raises InputError: if the input has no rows, or cannot be read
     :raises ColumnError: if a file lacks a column
     """
     with TemporaryFile() as file:
         rows, encoder = 0, msgspec.json.Encoder()
-        reader = PairReader(source, columns, policy)
         for pairs in reader.read():
             rows += len(pairs)
             lines = pairs if fields == Pair.__struct_fields__ else [_named(pair, fields) for pair in pairs]
@@ -225,6 +222,7 @@ class PairReader:
     :param policy: what becomes of rows that cannot be used
     :param limit_rows: only the first rows count, this many; ``None`` for all. With a limit, the source keeps bad rows in any
         case.
+    :param budget: how many rows and characters there may be
     :raises ColumnError: if a brace looks like a placeholder, but is not a column
 
     :ivar bad: the rows that cannot be used, as far as it was read
@@ -237,11 +235,13 @@ class PairReader:
         policy: BadRowPolicy = REFUSE,
         *,
         limit_rows: int | None = None,
+        budget: Budget = UNLIMITED,
     ) -> None:
         self._source = source
         self._columns = columns.bind(source)
         self._policy = policy
         self._limit_rows = limit_rows
+        self._budget = budget
         self._rows = self._characters = 0
         self._named: list[str] = []
         self.bad = BadRows()
@@ -253,6 +253,11 @@ class PairReader:
         return (
             f"{self._source.describe()}: {used}, {characters}, {self.bad.verdict()}.{self._source.remarks()}"
         )
+
+    def counts(self) -> dict[str, object]:
+        """How many rows and characters were read, and which rows cannot be used."""
+        failures = dict(self.bad.failures)
+        return {"rows": self._rows, "characters": self._characters, "failures": failures}
 
     def read(self) -> Iterator[list[Pair]]:
         """Read the pairs of the rows that can be used. Errors as for `read_all`.
@@ -272,7 +277,7 @@ class PairReader:
         :raises BadRowError: if rows cannot be used, or more than may be
         :raises MissingColumnError: if no row has a column
         :raises InputChangedError: if a file was changed meanwhile
-        :raises InputError: if the input has no rows, or cannot be read
+        :raises InputError: if the input has no rows, or more than may be, or cannot be read
         """
         needed = self._columns.needed
         unseen = set(needed)
@@ -298,6 +303,9 @@ class PairReader:
                 f"{self._source.describe()} has no rows, so there is nothing to train or evaluate with."
             )
         self._policy.check_used(self.bad, self._rows, self._source.describe())
+        refusal = self._budget.refusal(self._rows, self._characters, texts="questions and answers")
+        if refusal is not None:
+            raise InputError(f"{refusal} ({self._source.describe()}). Nothing was sent.")
 
     def _file_version(self) -> str:
         """Changes when a file of the input is written again; empty for a list."""
@@ -355,6 +363,55 @@ class PairReader:
             f"{rows} of {self._source.describe()} cannot be used: {'; '.join(self._named)}{more}. Correct or remove them; "
             "nothing was sent. To leave them out, set on_bad_row='error' and max_failed_rows."
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairInput:
+    """Rows that become pairs.
+
+    :param rows: a list, or a path, URI or glob, or an input that is read once
+    :param columns: make a pair of each row
+    :param conn_id: the connection for the input's object storage
+    :param options: how to read the input
+    :param policy: what becomes of rows that cannot be used
+    :param limit_rows: only the first rows count, this many; ``None`` for all
+    :param budget: how many rows and characters there may be
+    """
+
+    rows: object
+    columns: Columns
+    conn_id: str | None = None
+    options: InputOptions = field(default_factory=InputOptions)
+    policy: BadRowPolicy = REFUSE
+    limit_rows: int | None = None
+    budget: Budget = UNLIMITED
+
+    def open(self) -> Source:
+        """Find the input.
+
+        :raises RowError: if it cannot be found
+        """
+        rows, limit = self.rows, self.limit_rows
+        if limit is not None and isinstance(rows, ReadOnceInput):
+            rows = FirstRows(rows, limit)
+        keep_bad = self.policy.keep or limit is not None
+        return open_source(rows, conn_id=self.conn_id, keep_bad=keep_bad, options=self.options)
+
+    def reader(self, source: Source) -> PairReader:
+        """Reads the pairs of the input that `open` has found."""
+        return PairReader(source, self.columns, self.policy, limit_rows=self.limit_rows, budget=self.budget)
+
+    def fingerprint_inputs(self, source: Source) -> dict[str, object]:
+        """Everything that decides the pairs, without reading the input.
+
+        :param source: the input
+        """
+        return {
+            "input": source.version(),
+            "columns": self.columns.texts,
+            **({"on_bad_row": "error"} if self.policy.keep else {}),
+            **({} if self.limit_rows is None else {"limit_rows": self.limit_rows}),
+        }
 
 
 def _problem(row: Row, columns: Columns) -> RowFailure | None:

@@ -31,6 +31,7 @@ from airflow_provider_lamini.runs.shared_arguments import (
     INPUT_FIELDS,
     bad_row_policy,
     input_options,
+    limit,
     required_input,
 )
 
@@ -259,10 +260,6 @@ class RowOperator(BaseOperator):
         """Submit nothing more, and cancel the jobs if the platform can. Airflow calls it when a running task is killed."""
         kill_work(self)
 
-    def _limit(self, name: str) -> int | None:
-        value = getattr(self, name)
-        return None if value is None else whole_number(name, value, minimum=1)
-
     def _earlier_folder(self) -> str | None:
         from airflow_provider_lamini.rows.sources.forms import folder_of_run
         from airflow_provider_lamini.rows.storage.folder import OutputFolder
@@ -359,11 +356,11 @@ class RowOperator(BaseOperator):
             reuse_from=self._earlier_folder(),
             only_failed_of=self._failed_rows_folder(),
             budget=Budget(
-                rows=self._limit("max_rows"),
-                characters=self._limit("max_input_chars"),
-                tokens=self._limit("max_total_tokens"),
+                rows=limit(self, "max_rows"),
+                characters=limit(self, "max_input_chars"),
+                tokens=limit(self, "max_total_tokens"),
             ),
-            limit_rows=self._limit("limit_rows"),
+            limit_rows=limit(self, "limit_rows"),
             dry_run=flag("dry_run", self.count_only),
             failure_limit=policy.limit,
             replace_other_run=one_of("on_other_run", self.on_other_run, ("fail", "replace")) == "replace",

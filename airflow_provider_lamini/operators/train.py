@@ -19,9 +19,9 @@ from airflow_provider_lamini.runs.arguments import (
 from airflow_provider_lamini.runs.shared_arguments import (
     BAD_ROW_FIELDS,
     INPUT_FIELDS,
-    bad_row_policy,
-    input_options,
+    LIMITS,
     optional_input,
+    pair_input,
 )
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_lamini.api.call import Json
     from airflow_provider_lamini.hooks.lamini import LaminiHook
-    from airflow_provider_lamini.runs.lamini.dataset_upload import DatasetRequest
+    from airflow_provider_lamini.runs.dry_run import DryRun
     from airflow_provider_lamini.runs.submitted_job import SubmittedJob
     from airflow_provider_lamini.runs.task import TaskRun
 
@@ -83,6 +83,11 @@ class LaminiTrainOperator(JobOperator):
         anything is sent, or leave the row out and say so (``error``)
     :param max_failed_rows: with ``on_bad_row="error"``: how many rows may be left out: a number, a fraction such as ``0.01``,
         or ``"1%"``; if there are more, nothing is sent
+    :param limit_rows: send only the first rows, this many; those after them are not checked
+    :param max_rows: how many rows the input may have; if it has more, nothing is sent
+    :param max_input_chars: how many characters all questions and answers may have; if they have more, nothing is sent
+    :param dry_run: only read, check and count the rows; send nothing. The result then has ``dry_run``, ``rows``,
+        ``characters``, ``bytes``, ``failures`` and ``input``.
     :param input_conn_id: the connection for the input's object storage
     :param input_sql: a query that returns the rows, instead of ``input``; needs ``ORDER BY``, and ``input_conn_id``, the
         connection to the database
@@ -112,6 +117,8 @@ class LaminiTrainOperator(JobOperator):
         "output_folder",
         *INPUT_FIELDS,
         *BAD_ROW_FIELDS,
+        *LIMITS,
+        "count_only",
         "input_conn_id",
         "input_sql",
         "sql_parameters",
@@ -146,6 +153,10 @@ class LaminiTrainOperator(JobOperator):
         failed_input_rows: str = "skip",
         on_bad_row: str = "fail",
         max_failed_rows: float | str | None = 0,
+        limit_rows: int | str | None = None,
+        max_rows: int | str | None = None,
+        max_input_chars: int | str | None = None,
+        dry_run: bool | str = False,
         input_conn_id: str | None = None,
         input_sql: str | None = None,
         sql_parameters: Mapping[str, object] | Sequence[object] | None = None,
@@ -173,6 +184,10 @@ class LaminiTrainOperator(JobOperator):
         self.failed_input_rows = failed_input_rows
         self.on_bad_row = on_bad_row
         self.max_failed_rows = max_failed_rows
+        self.limit_rows = limit_rows
+        self.max_rows = max_rows
+        self.max_input_chars = max_input_chars
+        self.count_only = dry_run  # Airflow's operators have a method ``dry_run``
         self.input_conn_id = input_conn_id
         self.input_sql = input_sql
         self.sql_parameters = sql_parameters
@@ -184,9 +199,11 @@ class LaminiTrainOperator(JobOperator):
 
         return LaminiHook(plain_name("lamini_conn_id", self.lamini_conn_id))
 
-    def work(self, task: TaskRun) -> SubmittedJob[dict[str, object]]:
+    def work(self, task: TaskRun) -> SubmittedJob[dict[str, object]] | DryRun:
         """Validate the arguments, then return the job."""
         from airflow_provider_lamini.platforms.lamini.api import training
+        from airflow_provider_lamini.runs.dry_run import DryRun
+        from airflow_provider_lamini.runs.lamini.dataset_upload import DatasetRequest
         from airflow_provider_lamini.runs.lamini.tuning import Training, TuningRequest
         from airflow_provider_lamini.runs.submitted_job import SubmittedJob
 
@@ -196,6 +213,11 @@ class LaminiTrainOperator(JobOperator):
         given = optional_input("input", self.input, self)
         if (self.dataset_id is None) == (given is None):
             raise InvalidArgumentError("Give exactly one of dataset_id and input.")
+        counts_only = flag("dry_run", self.count_only)
+        if given is None and (counts_only or any(getattr(self, name) is not None for name in LIMITS)):
+            raise InvalidArgumentError(
+                "limit_rows, max_rows, max_input_chars and dry_run need input, the rows."
+            )
         optional_name("input_conn_id", self.input_conn_id)
         optional_name("output_conn_id", self.output_conn_id)
         if self.output_folder is not None:
@@ -211,13 +233,15 @@ class LaminiTrainOperator(JobOperator):
         dataset_id = optional_name("dataset_id", self.dataset_id)
         try:
             training.train(**arguments)
-            rows = None if given is None else self._dataset(given, arguments["is_public"])
+            pairs = None if given is None else pair_input(self, given)
         except ValueError as error:
             raise InvalidArgumentError(str(error)) from error.__cause__
+        if pairs is not None and counts_only:
+            return DryRun(pairs, self.log)
         request = TuningRequest(
             arguments=arguments,
             dataset_id=dataset_id,
-            rows=rows,
+            rows=None if pairs is None else DatasetRequest(pairs=pairs, is_public=arguments["is_public"]),
             state_path=options.state_path,
             output=self.output_folder if options.wait else None,
             output_conn_id=self.output_conn_id,
@@ -226,16 +250,3 @@ class LaminiTrainOperator(JobOperator):
             list_delay=self.list_delay,
         )
         return SubmittedJob(task, Training(task, request), options)
-
-    def _dataset(self, rows: object, is_public: bool | None) -> DatasetRequest:
-        from airflow_provider_lamini.corpus.pairs import Columns
-        from airflow_provider_lamini.runs.lamini.dataset_upload import DatasetRequest
-
-        return DatasetRequest(
-            rows=rows,
-            columns=Columns.parse(self.prompt, self.answer),
-            is_public=is_public,
-            conn_id=self.input_conn_id,
-            options=input_options(self),
-            policy=bad_row_policy(self),
-        )

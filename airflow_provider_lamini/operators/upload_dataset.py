@@ -9,13 +9,13 @@ from airflow.providers.common.compat.sdk import BaseOperator
 from airflow_provider_lamini.operators.base import COLOR
 from airflow_provider_lamini.operators.lineage import records_lineage, reports_lineage
 from airflow_provider_lamini.operators.templates import renders_only_templates
-from airflow_provider_lamini.runs.arguments import flag, folder, optional_name, plain_name
+from airflow_provider_lamini.runs.arguments import flag, folder, plain_name
 from airflow_provider_lamini.runs.outlets import publishes
 from airflow_provider_lamini.runs.shared_arguments import (
     BAD_ROW_FIELDS,
     INPUT_FIELDS,
-    bad_row_policy,
-    input_options,
+    LIMITS,
+    pair_input,
     paths_to_text,
     required_input,
 )
@@ -58,6 +58,11 @@ class LaminiUploadDatasetOperator(BaseOperator):
         anything is sent, or leave the row out and say so (``error``)
     :param max_failed_rows: with ``on_bad_row="error"``: how many rows may be left out: a number, a fraction such as ``0.01``,
         or ``"1%"``; if there are more, nothing is sent
+    :param limit_rows: send only the first rows, this many; those after them are not checked
+    :param max_rows: how many rows the input may have; if it has more, nothing is sent
+    :param max_input_chars: how many characters all questions and answers may have; if they have more, nothing is sent
+    :param dry_run: only read, check and count the rows; send nothing. The result then has ``dry_run``, ``rows``,
+        ``characters``, ``bytes``, ``failures`` and ``input``.
     :param input_conn_id: the connection for the input's object storage
     :param input_sql: a query that returns the rows, instead of ``input``; needs ``ORDER BY``, and ``input_conn_id``, the
         connection to the database
@@ -77,6 +82,8 @@ class LaminiUploadDatasetOperator(BaseOperator):
         "is_public",
         *INPUT_FIELDS,
         *BAD_ROW_FIELDS,
+        *LIMITS,
+        "count_only",
         "input_conn_id",
         "input_sql",
         "sql_parameters",
@@ -100,6 +107,10 @@ class LaminiUploadDatasetOperator(BaseOperator):
         failed_input_rows: str = "skip",
         on_bad_row: str = "fail",
         max_failed_rows: float | str | None = 0,
+        limit_rows: int | str | None = None,
+        max_rows: int | str | None = None,
+        max_input_chars: int | str | None = None,
+        dry_run: bool | str = False,
         input_conn_id: str | None = None,
         input_sql: str | None = None,
         sql_parameters: Mapping[str, object] | Sequence[object] | None = None,
@@ -120,6 +131,10 @@ class LaminiUploadDatasetOperator(BaseOperator):
         self.failed_input_rows = failed_input_rows
         self.on_bad_row = on_bad_row
         self.max_failed_rows = max_failed_rows
+        self.limit_rows = limit_rows
+        self.max_rows = max_rows
+        self.max_input_chars = max_input_chars
+        self.count_only = dry_run  # Airflow's operators have a method ``dry_run``
         self.input_conn_id = input_conn_id
         self.input_sql = input_sql
         self.sql_parameters = sql_parameters
@@ -130,15 +145,14 @@ class LaminiUploadDatasetOperator(BaseOperator):
     @records_lineage
     def execute(self, context: Context) -> dict[str, object]:
         """Check the rows, upload them, return the dataset."""
-        from airflow_provider_lamini.corpus.pairs import Columns
         from airflow_provider_lamini.hooks.lamini import LaminiHook
+        from airflow_provider_lamini.runs.dry_run import DryRun
         from airflow_provider_lamini.runs.lamini.dataset_upload import DatasetRequest, DatasetUpload
         from airflow_provider_lamini.runs.task import TaskRun
 
         paths_to_text(self)
         is_public = None if self.is_public is None else flag("is_public", self.is_public)
         force_new = flag("force_new", self.force_new)
-        optional_name("input_conn_id", self.input_conn_id)
         if self.state_path is not None:
             folder("state_path", self.state_path)
         hook = LaminiHook(plain_name("lamini_conn_id", self.lamini_conn_id))
@@ -146,14 +160,10 @@ class LaminiUploadDatasetOperator(BaseOperator):
             TaskRun(context, hook=hook, log=self.log) as task,
             as_argument_errors(lambda: task.begun),
         ):
-            request = DatasetRequest(
-                rows=required_input(self.input, self),
-                columns=Columns.parse(self.prompt, self.answer),
-                is_public=is_public,
-                conn_id=self.input_conn_id,
-                options=input_options(self),
-                policy=bad_row_policy(self),
-            )
+            pairs = pair_input(self, required_input(self.input, self))
+            if flag("dry_run", self.count_only):
+                return DryRun(pairs, self.log).advance().result
+            request = DatasetRequest(pairs=pairs, is_public=is_public)
             upload = DatasetUpload(task, request, self.state_path)
             upload.warn_without_record()
             dataset = upload.upload(forced_by=task.identity.request_key if force_new else None)

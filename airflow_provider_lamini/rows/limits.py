@@ -28,19 +28,27 @@ class Budget:
     characters: int | None = None
     tokens: int | None = None
 
-    def refusal(self, rows: int, characters: int, endpoint: JobEndpoint | DirectEndpoint) -> str | None:
+    def refusal(
+        self,
+        rows: int,
+        characters: int,
+        endpoint: JobEndpoint | DirectEndpoint | None = None,
+        *,
+        texts: str = "prompts",
+    ) -> str | None:
         """Why an input must not be sent; ``None`` if it may be.
 
         :param rows: its rows
         :param characters: characters of its prompts
-        :param endpoint: the endpoint that it is sent to
+        :param endpoint: the endpoint that it is sent to; ``None`` if none answers the rows
+        :param texts: what has these characters
         """
-        if self.tokens is not None and not endpoint.reports_tokens:
+        if self.tokens is not None and not (endpoint and endpoint.reports_tokens):
             return "max_total_tokens cannot be kept: this endpoint reports no tokens. Remove it, perhaps for max_input_chars"
         if self.rows is not None and rows > self.rows:
             return f"max_rows allows {counted(self.rows, 'row')}, and the input has {rows}"
         if self.characters is not None and characters > self.characters:
-            return f"max_input_chars allows {counted(self.characters, 'character')}, and the prompts have {characters}"
+            return f"max_input_chars allows {counted(self.characters, 'character')}, and the {texts} have {characters}"
         return None
 
 

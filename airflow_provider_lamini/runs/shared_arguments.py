@@ -5,11 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
-from airflow_provider_lamini.runs.arguments import json_object, one_of, plain_name, text
+from airflow_provider_lamini.runs.arguments import (
+    json_object,
+    one_of,
+    optional_name,
+    plain_name,
+    text,
+    whole_number,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from airflow_provider_lamini.corpus.pairs import PairInput
     from airflow_provider_lamini.rows.bad_rows import BadRowPolicy
     from airflow_provider_lamini.rows.sources.options import InputOptions
 
@@ -58,6 +66,45 @@ def bad_row_policy(task: object) -> BadRowPolicy:
         raise InvalidArgumentError(str(error)) from error.__cause__
 
 
+LIMITS = ("limit_rows", "max_rows", "max_input_chars")
+"""The attributes of operators that make a dataset: how much of their input is sent, and how much it may be."""
+
+
+def limit(task: object, name: str) -> int | None:
+    """Validate a limit of an operator.
+
+    :param task: the operator, its templates rendered
+    :param name: the argument
+    :return: ``None`` for no limit
+    :raises InvalidArgumentError: if it is not a number of at least 1
+    """
+    value = getattr(task, name)
+    return None if value is None else whole_number(name, value, minimum=1)
+
+
+def pair_input(task: DatasetArguments, rows: object) -> PairInput:
+    """Validate the arguments of an operator that makes a dataset of rows.
+
+    :param task: the operator, its templates rendered; it also has the attributes of `INPUT_FIELDS`, `BAD_ROW_FIELDS` and
+        `LIMITS`
+    :param rows: its input
+    :raises InvalidArgumentError: if one is wrong
+    :raises ColumnError: if ``prompt`` or ``answer`` is
+    """
+    from airflow_provider_lamini.corpus.pairs import Columns, PairInput
+    from airflow_provider_lamini.rows.limits import Budget
+
+    return PairInput(
+        rows=rows,
+        columns=Columns.parse(task.prompt, task.answer),
+        conn_id=optional_name("input_conn_id", task.input_conn_id),
+        options=input_options(task),
+        policy=bad_row_policy(task),
+        limit_rows=limit(task, "limit_rows"),
+        budget=Budget(rows=limit(task, "max_rows"), characters=limit(task, "max_input_chars")),
+    )
+
+
 PATH_FIELDS = ("input", "output_folder", "examples", "files", "manifest", "state_path")
 """The attributes of operators that may hold a path."""
 
@@ -83,6 +130,13 @@ class QueryArguments(Protocol):
     input_sql: str | None
     sql_parameters: Mapping[str, object] | Sequence[object] | None
     input_conn_id: str | None
+
+
+class DatasetArguments(QueryArguments, Protocol):
+    """An operator that makes a dataset of rows."""
+
+    prompt: str
+    answer: str
 
 
 def required_input(value: object, operator: QueryArguments) -> object:

@@ -17,6 +17,7 @@ from tests.bad_input.values import (
     IDS,
     INPUTS,
     JOB,
+    LIMITED,
     LONE_SURROGATE,
     MAPPINGS,
     NAMES,
@@ -168,6 +169,7 @@ ARGUMENTS: dict[str, Values] = {
     },
     "TrainOperator": {
         **BAD_ROWS,
+        **LIMITED,
         **JOB,
         **SINGLE,
         "input": [*INPUTS[3:], *PAIRS],
@@ -194,6 +196,7 @@ ARGUMENTS: dict[str, Values] = {
     },
     "UploadDatasetOperator": {
         **BAD_ROWS,
+        **LIMITED,
         "input": [*INPUTS, *PAIRS],
         "prompt": TEMPLATES,
         "answer": TEMPLATES,
@@ -338,6 +341,7 @@ ARGUMENTS: dict[str, Values] = {
     "EmissaryDeleteProjectOperator": {"project_id": IDS, "delete_contents": [*FLAGS, False]},
     "EmissaryUploadDatasetOperator": {
         **BAD_ROWS,
+        **LIMITED,
         **SINGLE,
         "project_id": IDS,
         "input": [*INPUTS, *PAIRS, [{"input": "x" * 1000, "output": "y"}] * 5000],

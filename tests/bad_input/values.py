@@ -137,6 +137,12 @@ BAD_ROWS: Values = {
     "on_bad_row": ["", "warn", None, True],
     "max_failed_rows": [-1, "many", 1.5, "101%", True, [1], NAN, "1e-999999999", "9" * 5000, "-1%", INFINITY],
 }
+LIMITED: Values = {
+    "limit_rows": [*COUNTS, 0],
+    "max_rows": [*COUNTS, 0],
+    "max_input_chars": [*COUNTS, 0, 1],
+    "dry_run": FLAGS,
+}
 CHUNKED: Values = {
     "input": INPUTS,
     "output": FOLDERS,

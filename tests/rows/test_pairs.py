@@ -23,7 +23,7 @@ GOOD = [{"input": f"q{number}", "output": f"a{number}", "more": number} for numb
 
 
 def rows_of(given, prompt="input", answer="output"):
-    with dataset_file(open_source(given), Columns.parse(prompt, answer)) as dataset:
+    with dataset_file(PairReader(open_source(given), Columns.parse(prompt, answer))) as dataset:
         with dataset.file.open() as file:
             content = file.read()
         assert len(content) == dataset.size
@@ -133,7 +133,7 @@ def test_the_file_is_gone_afterwards_also_after_an_error():
 
     def use():
         with (
-            dataset_file(open_source(GOOD), Columns.parse("input", "output")) as dataset,
+            dataset_file(PairReader(open_source(GOOD), Columns.parse("input", "output"))) as dataset,
             dataset.file.open() as file,
         ):
             seen.append(Path(file.name))
@@ -149,7 +149,7 @@ def test_memory_does_not_depend_on_the_number_of_rows(file):
     row = {"input": "question " * 20, "output": "answer " * 20}
     source, columns = open_source(file([row] * 60_000)), Columns.parse("input", "output")
     tracemalloc.start()
-    with dataset_file(source, columns) as dataset:
+    with dataset_file(PairReader(source, columns)) as dataset:
         peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert dataset.size > 19_000_000

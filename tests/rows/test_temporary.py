@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from airflow_provider_lamini.corpus.pairs import Columns, dataset_file
+from airflow_provider_lamini.corpus.pairs import Columns, PairReader, dataset_file
 from airflow_provider_lamini.exceptions import StorageError
 from airflow_provider_lamini.rows.sources.function import FunctionInput
 from airflow_provider_lamini.rows.sources.source import open_source
@@ -26,12 +26,12 @@ ROOT = Path(__file__).resolve().parents[2]
 
 KILLED = """
 import os, signal, sys
-from airflow_provider_lamini.corpus.pairs import Columns, dataset_file
+from airflow_provider_lamini.corpus.pairs import Columns, PairReader, dataset_file
 from airflow_provider_lamini.rows.sources.function import FunctionInput
 from airflow_provider_lamini.rows.sources.source import open_source
 
 rows = FunctionInput("make", lambda: [{"input": "question", "output": "answer"}])
-with dataset_file(open_source(rows), Columns.parse("input", "output")) as dataset:
+with dataset_file(PairReader(open_source(rows), Columns.parse("input", "output"))) as dataset:
     sys.stdout.buffer.write(dataset.file.open().read())
     sys.stdout.flush()
     os.kill(os.getpid(), signal.SIGKILL)
@@ -87,7 +87,7 @@ def many_rows():
 
 def write_dataset():
     source = open_source([*many_rows()])
-    with dataset_file(source, Columns.parse("input", "output")):
+    with dataset_file(PairReader(source, Columns.parse("input", "output"))):
         pass
 
 

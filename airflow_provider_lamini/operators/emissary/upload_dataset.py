@@ -8,12 +8,12 @@ from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.operators.base import JobOperator
 from airflow_provider_lamini.operators.emissary.hook import emissary_hook
 from airflow_provider_lamini.operators.lineage import reports_lineage
-from airflow_provider_lamini.runs.arguments import identifier, optional_name, plain_name
+from airflow_provider_lamini.runs.arguments import flag, identifier, optional_name, plain_name
 from airflow_provider_lamini.runs.shared_arguments import (
     BAD_ROW_FIELDS,
     INPUT_FIELDS,
-    bad_row_policy,
-    input_options,
+    LIMITS,
+    pair_input,
     required_input,
 )
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from airflow_provider_lamini.hooks.emissary import EmissaryHook
+    from airflow_provider_lamini.runs.dry_run import DryRun
     from airflow_provider_lamini.runs.submitted_job import SubmittedJob
     from airflow_provider_lamini.runs.task import TaskRun
 
@@ -57,6 +58,11 @@ class EmissaryUploadDatasetOperator(JobOperator):
         anything is sent, or leave the row out and say so (``error``)
     :param max_failed_rows: with ``on_bad_row="error"``: how many rows may be left out: a number, a fraction such as ``0.01``,
         or ``"1%"``; if there are more, nothing is sent
+    :param limit_rows: send only the first rows, this many; those after them are not checked
+    :param max_rows: how many rows the input may have; if it has more, nothing is sent
+    :param max_input_chars: how many characters all questions and answers may have; if they have more, nothing is sent
+    :param dry_run: only read, check and count the rows; send nothing. The result then has ``dry_run``, ``rows``,
+        ``characters``, ``bytes``, ``failures`` and ``input``.
     :param input_conn_id: the connection for the input's object storage
     :param input_sql: a query that returns the rows, instead of ``input``; needs ``ORDER BY``, and ``input_conn_id``, the
         connection to the database
@@ -77,6 +83,8 @@ class EmissaryUploadDatasetOperator(JobOperator):
         "name",
         *INPUT_FIELDS,
         *BAD_ROW_FIELDS,
+        *LIMITS,
+        "count_only",
         "input_conn_id",
         "input_sql",
         "sql_parameters",
@@ -103,6 +111,10 @@ class EmissaryUploadDatasetOperator(JobOperator):
         failed_input_rows: str = "skip",
         on_bad_row: str = "fail",
         max_failed_rows: float | str | None = 0,
+        limit_rows: int | str | None = None,
+        max_rows: int | str | None = None,
+        max_input_chars: int | str | None = None,
+        dry_run: bool | str = False,
         input_conn_id: str | None = None,
         input_sql: str | None = None,
         sql_parameters: Mapping[str, object] | Sequence[object] | None = None,
@@ -123,6 +135,10 @@ class EmissaryUploadDatasetOperator(JobOperator):
         self.failed_input_rows = failed_input_rows
         self.on_bad_row = on_bad_row
         self.max_failed_rows = max_failed_rows
+        self.limit_rows = limit_rows
+        self.max_rows = max_rows
+        self.max_input_chars = max_input_chars
+        self.count_only = dry_run  # Airflow's operators have a method ``dry_run``
         self.input_conn_id = input_conn_id
         self.input_sql = input_sql
         self.sql_parameters = sql_parameters
@@ -131,10 +147,10 @@ class EmissaryUploadDatasetOperator(JobOperator):
         """The platform's hook."""
         return emissary_hook(self.emissary_conn_id)
 
-    def work(self, task: TaskRun) -> SubmittedJob[dict[str, object]]:
+    def work(self, task: TaskRun) -> SubmittedJob[dict[str, object]] | DryRun:
         """Validate the arguments, then return the upload."""
-        from airflow_provider_lamini.corpus.pairs import Columns
-        from airflow_provider_lamini.runs.emissary.dataset import DatasetRequest, DatasetUpload
+        from airflow_provider_lamini.runs.dry_run import DryRun
+        from airflow_provider_lamini.runs.emissary.dataset import DatasetRequest, DatasetUpload, check_size
         from airflow_provider_lamini.runs.submitted_job import SubmittedJob
 
         options = self.submission_options()
@@ -144,12 +160,10 @@ class EmissaryUploadDatasetOperator(JobOperator):
         request = DatasetRequest(
             project_id=identifier("project_id", self.project_id),
             name=optional_name("name", self.name),
-            rows=required_input(self.input, self),
-            columns=Columns.parse(self.prompt, self.answer),
+            pairs=pair_input(self, required_input(self.input, self)),
             fields=fields,
-            options=input_options(self),
-            policy=bad_row_policy(self),
-            conn_id=optional_name("input_conn_id", self.input_conn_id),
             list_delay=self.list_delay,
         )
+        if flag("dry_run", self.count_only):
+            return DryRun(request.pairs, self.log, fields=fields, check_size=check_size)
         return SubmittedJob(task, DatasetUpload(task, request), options)

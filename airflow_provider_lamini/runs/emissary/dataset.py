@@ -12,17 +12,14 @@ from airflow_provider_lamini.platforms.emissary.api import datasets
 from airflow_provider_lamini.platforms.emissary.kinds import DATASET, join_id, split_id
 from airflow_provider_lamini.rows.bad_rows import failure_numbers, recorded_failures
 from airflow_provider_lamini.rows.errors import InputError
-from airflow_provider_lamini.rows.sources.source import open_source
 from airflow_provider_lamini.runs.emissary.named_job import NamedJob
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from airflow_provider_lamini.corpus.pairs import Columns, DatasetFile
+    from airflow_provider_lamini.corpus.pairs import DatasetFile, PairInput
     from airflow_provider_lamini.jobs.event import EndedJob
     from airflow_provider_lamini.jobs.state import JobStatus
-    from airflow_provider_lamini.rows.bad_rows import BadRowPolicy
-    from airflow_provider_lamini.rows.sources.options import InputOptions
     from airflow_provider_lamini.rows.sources.source import Source
     from airflow_provider_lamini.runs.job_spec import Prepared
     from airflow_provider_lamini.runs.submission_record import Submission
@@ -35,24 +32,31 @@ class DatasetRequest:
 
     :param project_id: the project
     :param name: a name for it; ``None`` for one that no other dataset has
-    :param rows: its rows: a list, or a path, URI or glob
-    :param columns: how they become rows of a dataset
+    :param pairs: its rows
     :param fields: what the question and the answer are called in the dataset
-    :param options: how to read the input
-    :param policy: what becomes of rows that cannot be used
-    :param conn_id: the connection for the input's object storage
     :param list_delay: seconds until a dataset that was just uploaded is in the platform's list
     """
 
     project_id: str
     name: str | None
-    rows: object
-    columns: Columns
+    pairs: PairInput
     fields: tuple[str, str]
-    options: InputOptions
-    policy: BadRowPolicy
-    conn_id: str | None
     list_delay: float
+
+
+def check_size(size: int, source: Source) -> None:
+    """Check that the API takes a dataset.
+
+    :param size: bytes of its file
+    :param source: its rows, for the message
+    :raises InputError: if it is too large
+    """
+    if size > datasets.MAX_UPLOAD_BYTES:
+        raise InputError(
+            f"{source.describe()} is too large: {size:,} bytes as JSON Lines, and the API takes at most "
+            f"{datasets.MAX_UPLOAD_BYTES:,}. Nothing was sent. Shorten it or split it, or upload it on the platform's "
+            "web pages and give its id to the training task."
+        )
 
 
 class DatasetUpload(NamedJob):
@@ -70,35 +74,25 @@ class DatasetUpload(NamedJob):
 
     @cached_property
     def _source(self) -> Source:
-        request = self._request
-        return open_source(
-            request.rows, conn_id=request.conn_id, keep_bad=request.policy.keep, options=request.options
-        )
+        return self._request.pairs.open()
 
     def fingerprint_inputs(self) -> Mapping[str, object]:
         request = self._request
         return {
             "project": request.project_id,
             "name": request.name,
-            "input": self._source.version(),
-            "columns": request.columns.texts,
             "fields": request.fields,
-            **({"on_bad_row": "error"} if request.policy.keep else {}),
+            **request.pairs.fingerprint_inputs(self._source),
         }
 
     @contextmanager
     def prepare(self, mark: str) -> Iterator[Prepared]:
         request = self._request
-        with dataset_file(self._source, request.columns, request.fields, request.policy) as dataset:
+        with dataset_file(request.pairs.reader(self._source), request.fields) as dataset:
             failures = dict(dataset.bad.failures)
             report = self._task.log.warning if failures else self._task.log.info
             report("Read %s", dataset.found)
-            if dataset.size > datasets.MAX_UPLOAD_BYTES:
-                raise InputError(
-                    f"{self._source.describe()} is too large: {dataset.size:,} bytes as JSON Lines, and the API takes at most "
-                    f"{datasets.MAX_UPLOAD_BYTES:,}. Nothing was sent. Shorten it or split it, or upload it on the platform's "
-                    "web pages and give its id to the training task."
-                )
+            check_size(dataset.size, self._source)
             numbers = {"rows": dataset.rows, "bytes": dataset.size, **failure_numbers(failures)}
             yield self.named(mark, partial(self._upload, dataset), numbers)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -11,14 +11,12 @@ from airflow.providers.common.compat.sdk import mask_secret
 
 from airflow_provider_lamini.api import azure_blob
 from airflow_provider_lamini.api.errors import UnsupportedError
-from airflow_provider_lamini.corpus.pairs import REFUSE, Columns, dataset_file
+from airflow_provider_lamini.corpus.pairs import dataset_file
 from airflow_provider_lamini.exceptions import UnreadableRecordError
 from airflow_provider_lamini.platforms.lamini.api import datasets
-from airflow_provider_lamini.rows.bad_rows import BadRowPolicy, failure_numbers, recorded_failures
+from airflow_provider_lamini.rows.bad_rows import failure_numbers, recorded_failures
 from airflow_provider_lamini.rows.errors import RowError
 from airflow_provider_lamini.rows.hashes import digest
-from airflow_provider_lamini.rows.sources.options import InputOptions
-from airflow_provider_lamini.rows.sources.source import open_source
 from airflow_provider_lamini.runs.submission_record import (
     NoRecord,
     Submission,
@@ -29,7 +27,7 @@ from airflow_provider_lamini.runs.submission_record import (
 from airflow_provider_lamini.wording import counted
 
 if TYPE_CHECKING:
-    from airflow_provider_lamini.corpus.pairs import DatasetFile
+    from airflow_provider_lamini.corpus.pairs import DatasetFile, PairInput
     from airflow_provider_lamini.platforms.lamini.api.datasets import UploadBasePath
     from airflow_provider_lamini.runs.task import TaskRun
 
@@ -41,20 +39,12 @@ RECORD = "dataset"
 class DatasetRequest:
     """The dataset that a task needs.
 
-    :param rows: its rows: a list, or a path, URI or glob
-    :param columns: how they become rows of a dataset
+    :param pairs: its rows
     :param is_public: whether others may use it; ``None`` for the platform's default
-    :param conn_id: the connection for the input's object storage
-    :param options: how to read the input
-    :param policy: what becomes of rows that cannot be used
     """
 
-    rows: object
-    columns: Columns
+    pairs: PairInput
     is_public: bool | None = None
-    conn_id: str | None = None
-    options: InputOptions = field(default_factory=InputOptions)
-    policy: BadRowPolicy = REFUSE
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +113,7 @@ class DatasetUpload:
         self._task = task
         self._request = request
         self._records = record_store(task, state_path, RECORD)
-        self._source = open_source(
-            request.rows, conn_id=request.conn_id, keep_bad=request.policy.keep, options=request.options
-        )
+        self._source = request.pairs.open()
 
     @property
     def fingerprint(self) -> str:
@@ -133,10 +121,8 @@ class DatasetUpload:
         return digest(
             {
                 "platform": self._task.settings.base_url,
-                "input": self._source.version(),
-                "columns": self._request.columns.texts,
                 "is_public": self._request.is_public,
-                **({"on_bad_row": "error"} if self._request.policy.keep else {}),
+                **self._request.pairs.fingerprint_inputs(self._source),
             }
         )
 
@@ -172,7 +158,7 @@ class DatasetUpload:
             log.info(
                 "An earlier upload was interrupted. It may have left an unused dataset; uploading again."
             )
-        with dataset_file(self._source, self._request.columns, policy=self._request.policy) as dataset:
+        with dataset_file(self._request.pairs.reader(self._source)) as dataset:
             failures = dict(dataset.bad.failures)
             report = log.warning if failures else log.info
             report("Read %s", dataset.found)
