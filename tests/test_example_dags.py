@@ -67,28 +67,41 @@ def test_all_examples_can_be_parsed():
     assert run("-c", PARSE, str(demo.EXAMPLES)).count(".py\n") == len(list(demo.EXAMPLES.glob("*.py"))) > 5
 
 
+@pytest.fixture
+def connected_platform(shared_platform: LocalPlatform, monkeypatch: pytest.MonkeyPatch) -> LocalPlatform:  # noqa: F811
+    """The session's platform. ``lamini_default`` points to it."""
+    connection = {"conn_type": "lamini", "host": shared_platform.url, "password": shared_platform.key}
+    monkeypatch.setenv("AIRFLOW_CONN_LAMINI_DEFAULT", json.dumps(connection))
+    return shared_platform
+
+
 def test_the_demo_runs_with_deferral(
-    shared_platform: LocalPlatform,  # noqa: F811
+    connected_platform: LocalPlatform,
+    load_dags: Callable[[Path], dict[str, Any]],  # noqa: F811
     tmp_path: Path,
     airflow_db: Path,
+    capsys: pytest.CaptureFixture[str],
 ):
     tickets = demo.first_tickets(tmp_path)
-    connection = {"conn_type": "lamini", "host": shared_platform.url, "password": shared_platform.key}
     conf = {"input": str(tickets.file), "output": str(tickets.output), "model": TEXT_MODEL}
 
-    output = run(
-        *("-m", "airflow", "dags", "test", demo.DAG_ID, "--conf", json.dumps(conf)),
-        AIRFLOW_CONN_LAMINI_DEFAULT=json.dumps(connection),
-    )
+    ended = dag_of(load_dags(demo.DAG_FILE)).test(run_conf=conf)
 
+    assert {str(ti.state) for ti in ended.get_task_instances()} == {"success"}
+    output = "".join(capsys.readouterr())
     assert "deferr" in output.lower()
-    assert shared_platform.key not in output
+    assert connected_platform.key not in output
     database = b"".join(file.read_bytes() for file in airflow_db.parent.glob("airflow.db*"))
     assert demo.DAG_ID.encode() in database
-    assert not [text for text in (shared_platform.key, *tickets.texts) if text.encode() in database]
+    assert not [text for text in (connected_platform.key, *tickets.texts) if text.encode() in database]
     (manifest,) = tickets.output.glob("*/manifest.json")
     demo.assert_every_row_once(json.loads(manifest.read_text()), tickets)
-    assert len(shared_platform.control.jobs()) == demo.CHUNKS
+    assert len(connected_platform.control.jobs()) == demo.CHUNKS
+
+
+def dag_of(found: dict[str, Any]) -> Any:
+    """The Dag of a file's globals."""
+    return next(value.dag for value in found.values() if hasattr(value, "task_id"))
 
 
 # -- tuning: a platform whose trainer learns rows by heart
@@ -137,8 +150,7 @@ def run_dag(
     monkeypatch.setenv("AIRFLOW__LAMINI__STATE_PATH", str(tmp_path / "state"))
 
     def to_end(dag_id: str, **conf: object) -> dict[str, str]:
-        found = load_dags(demo.EXAMPLES / f"{dag_id}.py").values()
-        dag = next(value.dag for value in found if hasattr(value, "task_id"))
+        dag = dag_of(load_dags(demo.EXAMPLES / f"{dag_id}.py"))
         for task in dag.tasks:
             assert task.retries
             task.retries = 0  # a failure must not wait for its retry
