@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
+import signal
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from airflow_provider_lamini.results import read_outputs
+from tests.support.forks import Fork, warm_python
 from tests.support.tasks import Deferral, resume, run_to_end
 from tests.support.toy_server import KEY, toy_server
 
@@ -19,6 +20,12 @@ pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).resolve().parents[1]
 DISTRIBUTION = ROOT / "tests" / "toy_platform"
+STEP = """
+import json, os, sys
+sys.path[:0] = os.environ["PYTHONPATH"].split(os.pathsep)
+from tests.support.toy_process import main
+main(sys.argv[1], json.loads(sys.argv[2]))
+"""
 
 
 @pytest.fixture
@@ -32,32 +39,61 @@ def toy(monkeypatch):
         yield server
 
 
-def start(step, arguments):
-    """Start a step of a task in a process of its own."""
-    command = [sys.executable, "-m", "tests.support.toy_process", step, json.dumps(arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+@pytest.fixture(scope="module")
+def python():
+    """A process that has imported Airflow, and forks itself for each step of a task."""
+    with warm_python(
+        "import httpx, tests.support.tasks; from airflow.providers.common.compat.sdk import BaseOperator"
+    ) as warm:
+        yield warm
 
 
-def result(process):
-    """The last line that a step printed before it killed itself."""
-    output, errors = process.communicate(timeout=60)
-    assert output, errors
-    return json.loads(output.splitlines()[-1])
+@dataclass
+class Step:
+    """A step of a task that runs in a process of its own.
+
+    :param process: the process
+    :param output: the file with its stdout
+    :param errors: the file with its stderr
+    """
+
+    process: Fork
+    output: Path
+    errors: Path
+
+    def result(self):
+        """The last line that it printed before it killed itself."""
+        assert self.process.wait(60) == -signal.SIGKILL, self.errors.read_text()
+        return json.loads(self.output.read_text().splitlines()[-1])
+
+    def kill_when(self, condition):
+        """Kill it with SIGKILL as soon as a condition holds."""
+        deadline = time.monotonic() + 60
+        while not condition():
+            assert time.monotonic() < deadline, self.errors.read_text()
+            assert self.process.poll() is None, self.errors.read_text()
+            time.sleep(0.02)
+        self.process.kill()
+        assert self.process.wait(60) == -signal.SIGKILL
 
 
-def kill_when(process, condition):
-    """Kill a process with SIGKILL as soon as a condition holds."""
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, process.poll() and process.communicate()
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.02)
-    process.kill()
-    process.communicate()
+@pytest.fixture
+def start(python, toy, tmp_path_factory):  # noqa: ARG001 - the steps need its environment
+    """Returns a function that starts a step."""
+
+    def in_a_process(step, arguments):
+        folder = tmp_path_factory.mktemp(step)
+        output, errors = folder / "stdout", folder / "stderr"
+        output.touch()
+        errors.touch()
+        process = python.start(STEP, step, json.dumps(arguments), stdout=str(output), stderr=str(errors))
+        return Step(process, output, errors)
+
+    return in_a_process
 
 
 @pytest.mark.faults
-def test_a_training_job_is_submitted_once_through_crashes_of_worker_and_triggerer(toy, tmp_path):
+def test_a_training_job_is_submitted_once_through_crashes_of_worker_and_triggerer(toy, start, tmp_path):
     arguments = {
         "task_id": "train",
         "recipe": "soup",
@@ -70,19 +106,19 @@ def test_a_training_job_is_submitted_once_through_crashes_of_worker_and_triggere
 
     # The worker dies after the platform has accepted the job and before it has responded.
     toy.respond.clear()
-    kill_when(start("execute", step), lambda: toy.runs)
+    start("execute", step).kill_when(lambda: toy.runs)
     toy.respond.set()
 
     # The retry finds the job by its mark, defers, and dies.
-    deferral = result(start("execute", step))
+    deferral = start("execute", step).result()
     assert deferral["trigger"]["kind"] == "toy/training"
     assert deferral["trigger"]["job_ids"] == ["runs-1"]
 
     # The triggerer dies while it polls; another one takes over. It imports nothing of any other platform.
     polls = toy.count("GET", "/runs/runs-1")
-    kill_when(start("trigger", deferral), lambda: toy.count("GET", "/runs/runs-1") >= polls + 2)
+    start("trigger", deferral).kill_when(lambda: toy.count("GET", "/runs/runs-1") >= polls + 2)
     toy.finish()
-    reported = result(start("trigger", deferral))
+    reported = start("trigger", deferral).result()
     assert reported["event"]["ended"]["runs-1"]["state"] == "succeeded"
     assert "toy_platform.platform" in reported["modules"]
     # Airflow itself reads the connection forms of all providers.
@@ -100,7 +136,7 @@ def test_a_training_job_is_submitted_once_through_crashes_of_worker_and_triggere
 
 
 @pytest.mark.faults
-def test_a_row_run_sends_no_row_twice_after_a_crash(toy, tmp_path):
+def test_a_row_run_sends_no_row_twice_after_a_crash(toy, start, tmp_path):
     arguments = {
         "task_id": "bulk",
         "input": [f"row {number}" for number in range(25)],
@@ -111,7 +147,7 @@ def test_a_row_run_sends_no_row_twice_after_a_crash(toy, tmp_path):
         "poll_interval": 0.2,
         "timeout": 60,
     }
-    deferral = result(start("execute", {"operator": "ToyBulkOperator", **arguments}))
+    deferral = start("execute", {"operator": "ToyBulkOperator", **arguments}).result()
     assert deferral["trigger"]["kind"] == "toy/batch"
     assert len(toy.bulks) == 2
 

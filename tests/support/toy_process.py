@@ -1,4 +1,4 @@
-"""One step of a toy task in a process of its own: ``python -m tests.support.toy_process STEP ARGUMENTS``.
+"""One step of a toy task, in a process of its own.
 
 ``execute`` starts a try and prints how it defers; ``trigger`` runs a trigger and prints its event and the modules of
 platforms that the process has loaded. Then the process kills itself, as a crash would.
@@ -37,7 +37,3 @@ def main(step: str, arguments: dict[str, Any]) -> None:
         printed = {"event": event, "modules": names}
     print(json.dumps(printed), flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], json.loads(sys.argv[2]))
