@@ -26,6 +26,7 @@ KEYS = {
     "blanks and none": ["my file.csv", "file.csv"],
     "a blank at the end": ["a.jsonl ", "b.jsonl"],
     "three words": ["sales report 2026.csv", "sales report 2025.csv"],
+    "four words": ["Q1 sales report 2026.csv", "Copy of sales report.csv"],
     "a sentence and few words": ["Summarize the contract in report.csv", "sales report.csv"],
     "a sentence and a name": ["Summarize the contract in report.csv", "report.csv"],
     "many words and a folder": ["day 1/copy of a file.csv", "day 2/copy of a file.csv"],

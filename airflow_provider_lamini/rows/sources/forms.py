@@ -52,7 +52,7 @@ _FOLDER_PATTERN = re.compile(r"(?![A-Za-z][A-Za-z0-9+.\-]*:)[^\s*?\[{]+/\S*\*\S*
 _ABSOLUTE_PATTERN = re.compile(r"(?:~/|\.{0,2}/)[^\s*?\[{/]+/\S*\*\S*")
 """The same with a beginning that only paths have: no text, even if the folder does not exist."""
 _PATH_CHARACTERS = frozenset("/\\*")
-_FEWEST_WORDS = 4
+_FEWEST_WORDS = 5
 """A text with as many words is a sentence that ends in the name of a file, and not a name with blanks."""
 AS_ROWS = "To send texts that look like paths, pass rows: [{'prompt': ...}]."
 """What to do if an input is read as files, and texts are meant."""
