@@ -71,8 +71,7 @@ test-faults: $(READY_DEV)  ## kill tasks at the steps that matter most, and give
 	@.venv/bin/python -m pytest -m faults $(PARALLEL) $(DURATIONS) $(call marked,faults) tests/faults
 
 test-stack: $(READY_DEV)  ## run the tests against Airflow's real components and a real PostgreSQL
-	@.venv/bin/python -m pytest tests/stack $(DURATIONS)
-	@.venv/bin/python -m pytest -m stack tests/operators $(DURATIONS)
+	@.venv/bin/python -m pytest -m stack $(call marked,stack) tests/stack $(DURATIONS)
 
 test-stores: $(READY_STORES)  ## run the tests against emulators of object stores: two of S3, and Azure
 	@.venv-stores/bin/python -m pytest -m stores tests/stores $(DURATIONS)
