@@ -66,6 +66,16 @@ def _number_to_text(value: object) -> object:
 Id = Annotated[str, BeforeValidator(_number_to_text), Field(min_length=1)]
 """An id, which some servers write as a number."""
 
+
+def _finite(value: object) -> object:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("it is not a text, but a number that JSON does not allow")
+    return value
+
+
+Output = Annotated[str, BeforeValidator(_finite)]
+"""What a model has written. A server may have made a number of it, but not one such as NaN."""
+
 Prompts = str | Annotated[list[str], Field(min_length=1)]
 """One prompt, or several."""
 

@@ -235,8 +235,6 @@ TEXT_ANSWERS: Answers = {
     "thinks only": ("<think>hm", FailureReason.EMPTY),
     "nothing": ("", FailureReason.EMPTY),
     "half a pair": ("half \ud83d", FailureReason.UNDECODABLE),
-}
-JOB_ANSWERS: Answers = {
     "no number": (float("nan"), FailureReason.UNDECODABLE),
     "null": (None, FailureReason.EMPTY),
 }
@@ -250,15 +248,12 @@ CHAT_ANSWERS: Answers = {
         {"message": MESSAGE | {"tool_calls": [{"id": "1"}]}, "finish_reason": "tool_calls"},
         FailureReason.TOOL_CALLS,
     ),
-    "null": ({"message": MESSAGE}, FailureReason.EMPTY),
     "thinks apart": (
         {"message": MESSAGE | {"reasoning_content": "hm"}, "finish_reason": "length"},
         FailureReason.EMPTY,
     ),
 }
 SPECIAL_ANSWERS: dict[str, Answers] = {
-    "batch": JOB_ANSWERS,
-    "evaluate in jobs": JOB_ANSWERS,
     "chat": CHAT_ANSWERS,
     "evaluate in a chat": CHAT_ANSWERS,
     "Emissary chat": CHAT_ANSWERS,

@@ -79,7 +79,7 @@ class Usage(schema.Response):
 class CompletionChoice(schema.Response):
     """One output."""
 
-    text: str
+    text: schema.Output | None = None
     index: int | float | None = None
     finish_reason: str | None = None
     stop_reason: str | None = None
@@ -99,7 +99,7 @@ class ChatMessage(schema.Response):
     """The model's message."""
 
     role: str | None = None
-    content: str | None = None
+    content: schema.Output | None = None
     refusal: str | None = None
     reasoning_content: JsonValue = None
     reasoning: JsonValue = None

@@ -64,12 +64,12 @@ class Usage(schema.Response):
 
 
 class _Part(schema.Response):
-    text: str | None = None
+    text: schema.Output | None = None
     refusal: str | None = None
 
 
 class _ResponseMessage(schema.Response):
-    content: str | list[_Part] | None = None
+    content: schema.Output | list[_Part] | None = None
     refusal: str | None = None
     reasoning_content: JsonValue = None
     reasoning: JsonValue = None
