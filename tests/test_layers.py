@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -76,6 +77,7 @@ SOURCES = {
 }
 
 
+@cache
 def imports_of(path: Path) -> set[str]:
     """The modules of ours that a file imports anywhere, also only for types."""
     found = set()
@@ -175,6 +177,7 @@ def test_only_the_local_platform_imports_itself():
     assert not [path for path in files if "local" in {package(module) for module in imports_of(path)}]
 
 
+@cache
 def status_words() -> set[str]:
     """What platforms call the states of their jobs, except for what we call them, too."""
     found: set[str] = set()
