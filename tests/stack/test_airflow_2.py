@@ -46,7 +46,7 @@ def test_a_task_defers_and_is_resumed_by_the_triggerer(platform: LocalPlatform, 
     platform.control.hold()
     dags = Path(__file__).parent / "dags" / "airflow_2_dags.py"
     with airflow_stack(home, [dags], env, components=COMPONENTS) as airflow:
-        airflow.until("a deferred task", 90, lambda: states(home, "task_instance") == ["deferred"])
+        airflow.until("a deferred task", 180, lambda: states(home, "task_instance") == ["deferred"])
         platform.control.release()
         airflow.until("the end of the run", 90, lambda: states(home, "dag_run") == ["success"])
     rows = list(read_outputs(str(output)))

@@ -280,6 +280,8 @@ class AirflowStack:
         """Wait for a condition; fail, with the logs, if a component exits or it takes too long.
 
         :param what: what is waited for, for the message
+        :param timeout: seconds
+        :param condition: returns whether it holds; called four times a second
         """
         end = time.monotonic() + timeout
         while not condition():
