@@ -160,7 +160,7 @@ def _show_index(key: TaskKey, manifest: str, conn_id: str | None) -> RunDetails:
         return RunDetails(files=["manifest"])
     return RunDetails(
         note=f"The API server sees no manifest of this run in {manifest}. Perhaps it is not written yet, a later run has "
-        "written it, or the API server does not share this storage with the workers."
+        "written it, it has more than 20 MB, or the API server does not share this storage with the workers."
     )
 
 
