@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 REFUSE = BadRowPolicy()
 """No row may be bad."""
 UNLIMITED = Budget()
+"""There may be any number of rows and characters."""
 _NAMED = 10
 """Maximum number of bad rows in a message."""
 _NO_CONVERSATION = "Pass a column with its question, and one with the right answer"
@@ -255,7 +256,7 @@ class PairReader:
         )
 
     def counts(self) -> dict[str, object]:
-        """How many rows and characters were read, and which rows cannot be used."""
+        """How many rows and characters were read, and how many rows cannot be used, by reason."""
         failures = dict(self.bad.failures)
         return {"rows": self._rows, "characters": self._characters, "failures": failures}
 
@@ -398,7 +399,10 @@ class PairInput:
         return open_source(rows, conn_id=self.conn_id, keep_bad=keep_bad, options=self.options)
 
     def reader(self, source: Source) -> PairReader:
-        """Reads the pairs of the input that `open` has found."""
+        """Return a reader of the pairs.
+
+        :param source: the input, as `open` has found it
+        """
         return PairReader(source, self.columns, self.policy, limit_rows=self.limit_rows, budget=self.budget)
 
     def fingerprint_inputs(self, source: Source) -> dict[str, object]:

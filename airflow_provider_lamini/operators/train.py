@@ -86,8 +86,8 @@ class LaminiTrainOperator(JobOperator):
     :param limit_rows: send only the first rows, this many; those after them are not checked
     :param max_rows: how many rows the input may have; if it has more, nothing is sent
     :param max_input_chars: how many characters all questions and answers may have; if they have more, nothing is sent
-    :param dry_run: only read, check and count the rows; send nothing. The result then has ``dry_run``, ``rows``,
-        ``characters``, ``bytes``, ``failures`` and ``input``.
+    :param dry_run: only read, check and count the rows; send nothing. The result then has ``dry_run``, ``rows``
+        (including those that cannot be used), ``characters``, ``bytes``, ``failures`` and ``input``.
     :param input_conn_id: the connection for the input's object storage
     :param input_sql: a query that returns the rows, instead of ``input``; needs ``ORDER BY``, and ``input_conn_id``, the
         connection to the database
