@@ -35,7 +35,7 @@ def main(command: list[str]) -> int:
             "MODEL": TEXT_MODEL,
             "OUTPUT": str(Path(folder, "output")),
             **statsd_configuration(statsd),
-            "AIRFLOW__METRICS__METRICS_ALLOW_LIST": "airflow_provider_lamini",  # a socket holds few hundreds
+            "AIRFLOW__METRICS__METRICS_ALLOW_LIST": "airflow_provider_lamini",  # the socket holds only hundreds of metrics
         }
         status = subprocess.run(command, env=environment, check=False).returncode  # noqa: S603 - the caller's own
         print("metrics:", *sorted({name for name, _ in statsd_metrics(statsd)}))

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 TARGETS = set(re.findall(r"^([\w.-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
 OTHER_VERSIONS = re.compile(r"test-(\d.*|lowest)|wheel-versions")
-"""Targets that .ci/run leaves to the workflows, or that have several versions of Python."""
+"""Targets that test with other versions of Airflow or of dependencies: .ci/run leaves out most of them."""
 
 
 def matrix_targets(path: Path) -> set[str]:

@@ -117,7 +117,7 @@ class Answer(NamedTuple):
     :param output: the output; ``None`` if there is none
     :param finish_reason: why generation ended, as the platform says it
     :param ended_by: what that means, if the answer is not a complete one
-    :param reasoning: what the model has thought, if the platform gives it apart from the output
+    :param reasoning: what the model has thought, if the platform reports it separately from the output
     """
 
     output: Json

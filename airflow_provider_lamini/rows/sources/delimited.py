@@ -265,7 +265,7 @@ class DelimitedReader:
         return names
 
     def _check_is_header(self, names: Sequence[str]) -> None:
-        """Make sure that the first line is no row: a table that was split by lines has a header only in its first part.
+        """Make sure that the first line is not a row: a table that was split by lines has a header only in its first part.
 
         :raises InputError: if it has other names than the header of the first file, and values where that one has names
         """

@@ -107,7 +107,7 @@ class ChatMessage(schema.Response):
 
     @property
     def thoughts(self) -> str | None:
-        """What the model has thought, if the engine behind the platform gives it apart."""
+        """What the model has thought, if the engine behind the platform reports it separately."""
         found = self.reasoning_content or self.reasoning
         return found if isinstance(found, str) else None
 

@@ -94,7 +94,7 @@ class ChatResponse:
     :param finish_reason: ``stop``, ``length``, or another reason of the platform
     :param usage: tokens used, if the platform reports them
     :param refusal: why the model declined to answer, in its own words; ``None`` if it did not
-    :param reasoning: what the model has thought, if the engine behind the platform gives it apart
+    :param reasoning: what the model has thought, if the engine behind the platform reports it separately
     :param calls_tools: whether the model calls tools
     """
 
