@@ -29,7 +29,7 @@ import io
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.providers.common.compat.sdk import DAG
@@ -43,6 +43,9 @@ from tests.bad_input.test_deferred_inputs import failures_of
 from tests.bad_input.test_inputs import OPERATORS, columns_of, sent
 from tests.support.object_store import object_store  # noqa: F401 - a fixture
 from tests.support.tasks import WAITING, run_to_end
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 pd = pytest.importorskip("pandas")
 pytestmark = pytest.mark.long
@@ -99,7 +102,7 @@ def put(path: str, content: bytes) -> str:
     return path
 
 
-def table(columns: list[str], values: list[str]) -> bytes:
+def table(columns: list[str], values: Sequence[str]) -> bytes:
     """CSV with these values of the prompt's column."""
     file = io.StringIO()
     writer = csv.writer(file)
@@ -108,7 +111,7 @@ def table(columns: list[str], values: list[str]) -> bytes:
     return file.getvalue().encode()
 
 
-def table_rows(columns: list[str], values: list[Any]) -> list[dict[str, Any]]:
+def table_rows(columns: list[str], values: Sequence[Any]) -> list[dict[str, Any]]:
     return [dict.fromkeys(columns, "x") | {COLUMN: value} for value in values]
 
 
@@ -185,27 +188,26 @@ CONVERSATION = [{"role": "user", "content": "Hello"}]
 @pytest.mark.parametrize("place", ["rows", "files", "objects"])
 def test_what_would_be_sent_wrongly_is_refused(world, object_store, task, place):  # noqa: F811, ARG001
     columns, name = columns_for(task), TASKS[task][0]
+    folder = location(world, place == "objects")
 
-    def refused(values, message, prompt=PROMPT, **arguments):
-        value = values
-        if place == "rows" and values is not paths:
-            value = table_rows(columns, values)
-        elif values is not paths:
-            value = put(f"{location(world, place == 'objects')}/in.csv", table(columns, values))
+    def rows(*values):
+        if place == "rows":
+            return table_rows(columns, values)
+        return put(f"{folder}/in.csv", table(columns, values))
+
+    def refused(value, message, prompt=PROMPT, **arguments):
         with pytest.raises(InvalidArgumentError, match=message):
             run_to_end(make(world, task, value, prompt=prompt, **arguments))
 
-    paths = [put(f"{location(world, place == 'objects')}/a.csv", table(columns, ["a"])), "a text"]
-    refused(paths, "1 of 2 items are files")
-    paths = ["day/a.csv", "day/b.csv"]
-    refused(paths, "add the scheme and the bucket")
-    refused(["a"], "Did you mean", f"{{{COLUMN}}} {{{COLUMN}:.2f}}")
-    refused(["a"], "Did you mean", f"{{{COLUMN.lower()}}}")
-    refused(["a", " "], "no value|empty")
-    refused(["a", "NULL" if place != "rows" else pd.NaT], "has no value")
-    refused(["a", json.dumps(CONVERSATION)], r"has a conversation\.", f"{{{COLUMN}}}")
+    refused([put(f"{folder}/a.csv", table(columns, ["a"])), "a text"], "1 of 2 items are files")
+    refused(["day/a.csv", "day/b.csv"], "add the scheme and the bucket")
+    refused(rows("a"), "Did you mean", f"{{{COLUMN}}} {{{COLUMN}:.2f}}")
+    refused(rows("a"), "Did you mean", f"{{{COLUMN.lower()}}}")
+    refused(rows("a", " "), "no value|empty")
+    refused(rows("a", "NULL" if place != "rows" else pd.NaT), "has no value")
+    refused(rows("a", json.dumps(CONVERSATION)), r"has a conversation\.", f"{{{COLUMN}}}")
     if name in OUTPUT_TYPES and TASKS[task][1].get("endpoint") not in ("classification", "embeddings"):
-        refused(["a"], r"list\[str\]", output_type={"tags": ["str"]})
+        refused(rows("a"), r"list\[str\]", output_type={"tags": ["str"]})
     assert world.work == {}
 
 
