@@ -9,7 +9,7 @@ import pytest
 from airflow_provider_lamini.exceptions import InvalidArgumentError
 from tests.bad_input.test_inputs import OPERATORS, run, sent
 from tests.bad_input.world import VALID_ARGUMENTS, operator_classes
-from tests.support.databases import CONN_ID, sqlite
+from tests.support.databases import failing_query
 from tests.support.tasks import log_lines
 
 DATASETS = ("upload", "train", "Emissary upload")
@@ -89,13 +89,7 @@ def test_a_dry_run_counts_and_sends_nothing(world, given, operator):
 
 @each_operator
 def test_a_query_is_read_no_further_than_the_sample(world, monkeypatch, tmp_path_factory, operator):
-    database = sqlite(tmp_path_factory.mktemp("database"))
-    database.run("CREATE TABLE numbers (id INTEGER PRIMARY KEY)")
-    database.fill("numbers", [(number,) for number in range(3000)])
-    database.connect(monkeypatch)
-    failing = "CASE WHEN id > 2000 THEN abs(-9223372036854775807 - 1) ELSE 'a' END"
-    query = f"SELECT {failing} AS input, 'x' AS output FROM numbers ORDER BY id"
-    given = {"input_sql": query, "input_conn_id": CONN_ID}
+    given = failing_query(tmp_path_factory.mktemp("database"), monkeypatch, "input", "output")
     with pytest.raises(InvalidArgumentError, match="integer overflow"):
         run(world, operator, None, **given)
     run(world, operator, None, **given, limit_rows=2)

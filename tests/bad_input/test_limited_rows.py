@@ -14,7 +14,7 @@ from airflow_provider_lamini.rows.sources.function import FunctionInput
 from airflow_provider_lamini.rows.sources.read_once import FirstRows
 from airflow_provider_lamini.rows.sources.source import open_source
 from tests.bad_input.test_inputs import sent
-from tests.support.databases import CONN_ID, sqlite
+from tests.support.databases import CONN_ID, failing_query, sqlite
 from tests.support.results import rows_in
 
 BATCH = "BatchInferenceOperator"
@@ -131,18 +131,11 @@ def test_an_evaluation_of_a_query_scores_only_its_sample(world, monkeypatch, tmp
     )
 
 
-FAILING = "SELECT CASE WHEN id > 2000 THEN abs(-9223372036854775807 - 1) ELSE 'a' END AS prompt, 'a' AS input, 'a' AS output"
-"""A query that the database refuses to go on with."""
-
-
 @pytest.mark.parametrize("dry_run", [False, True])
 @pytest.mark.parametrize("operator", [BATCH, "ClassifyOperator", "EvaluateOperator", "inline"])
 def test_a_query_is_read_no_further_than_its_sample(world, monkeypatch, tmp_path_factory, operator, dry_run):
-    database = sqlite(tmp_path_factory.mktemp("database"))
-    database.run("CREATE TABLE numbers (id INTEGER PRIMARY KEY)")
-    database.fill("numbers", [(number,) for number in range(3000)])
-    database.connect(monkeypatch)
-    query = {"input_sql": f"{FAILING} FROM numbers ORDER BY id", "input_conn_id": CONN_ID, "input": None}
+    columns = "prompt", "input", "output"
+    query = {"input": None, **failing_query(tmp_path_factory.mktemp("database"), monkeypatch, *columns)}
     options = {"endpoint": "completions"} if operator in (BATCH, "EvaluateOperator") else {}
     if operator == "inline":
         operator, options = "ClassifyOperator", {"output": None}

@@ -77,6 +77,22 @@ def sqlite(folder: Path) -> Database:
     return Database({"conn_type": "sqlite", "host": str(folder / "warehouse.db")}, "?")
 
 
+def failing_query(folder: Path, monkeypatch: pytest.MonkeyPatch, *columns: str) -> dict[str, str]:
+    """Return the arguments of a query for 3,000 rows with the text ``a``, whose database fails after 2,000 of them.
+
+    :param folder: where the database is
+    :param monkeypatch: defines its connection
+    :param columns: the columns
+    """
+    database = sqlite(folder)
+    database.run("CREATE TABLE numbers (id INTEGER PRIMARY KEY)")
+    database.fill("numbers", [(number,) for number in range(3000)])
+    database.connect(monkeypatch)
+    value = "CASE WHEN id > 2000 THEN abs(-9223372036854775807 - 1) ELSE 'a' END"
+    selected = ", ".join(f"{value} AS {column}" for column in columns)
+    return {"input_sql": f"SELECT {selected} FROM numbers ORDER BY id", "input_conn_id": CONN_ID}
+
+
 def postgres_binaries() -> Path | None:
     """Return the folder with PostgreSQL's programs; ``None`` if it is not installed."""
     found = shutil.which("postgres")
