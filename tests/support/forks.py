@@ -72,13 +72,18 @@ class WarmPython:
         return Fork(self, self.ask(order | {"stdout": stdout, "stderr": stderr}))
 
     def ask(self, order: dict[str, Any]) -> int:
-        """Send an order to the process and return its answer."""
+        """Send an order to the process and return its answer.
+
+        :raises AssertionError: the process has ended
+        """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with self._lock:
             self._process.stdin.write(json.dumps(order) + "\n")
             self._process.stdin.flush()
-            return int(self._process.stdout.readline())
+            answer = self._process.stdout.readline()
+        assert answer, "The process that forks has ended; its stderr says why."
+        return int(answer)
 
 
 class Fork:
@@ -124,7 +129,7 @@ class Fork:
 
 @contextmanager
 def warm_python(code: str) -> Iterator[WarmPython]:
-    """Run code in a new process, which the forks continue, during the block.
+    """Run code in a new process, which the forks continue, during the block. It ends with all forks that still run.
 
     :param code: imports; they must not start threads
     """
@@ -154,19 +159,34 @@ def main() -> None:
     exec(sys.argv[1], {"__name__": "__main__"})
     require_one_thread()
     gc.freeze()  # a collection in a fork would copy all memory
-    for line in sys.stdin:
-        order = json.loads(line)
-        if "ended" in order:
-            pid, status = os.waitpid(order["ended"], os.WNOHANG)
-            print(os.waitstatus_to_exitcode(status) if pid else RUNNING, flush=True)
-            continue
-        opened = os.open(order["stdout"], os.O_WRONLY), os.open(order["stderr"], os.O_WRONLY)
-        pid = os.fork()
-        if not pid:
-            _run(order, *opened)
-        for file in opened:
-            os.close(file)
-        print(pid, flush=True)
+    running: set[int] = set()
+    try:
+        for line in sys.stdin:
+            print(_answer(json.loads(line), running), flush=True)
+    finally:
+        for pid in running:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+def _answer(order: dict[str, Any], running: set[int]) -> int:
+    """Ask whether a fork has ended, or start one.
+
+    :param running: the forks that have not ended, as far as anybody has asked
+    :return: the exit status, or the process id
+    """
+    if "ended" in order:
+        pid, status = os.waitpid(order["ended"], os.WNOHANG)
+        running.discard(pid)
+        return os.waitstatus_to_exitcode(status) if pid else RUNNING
+    opened = os.open(order["stdout"], os.O_WRONLY), os.open(order["stderr"], os.O_WRONLY)
+    pid = os.fork()
+    if not pid:
+        _run(order, *opened)
+    running.add(pid)
+    for file in opened:
+        os.close(file)
+    return pid
 
 
 def _run(order: dict[str, Any], stdout: int, stderr: int) -> NoReturn:
@@ -182,6 +202,8 @@ def _run(order: dict[str, Any], stdout: int, stderr: int) -> NoReturn:
         status = 0
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
     except BaseException:  # noqa: BLE001 - a fork must not continue as another parent
         traceback.print_exc()
     finally:
