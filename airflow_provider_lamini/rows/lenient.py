@@ -304,7 +304,7 @@ def _converted(value: Json, kinds: Sequence[Json]) -> Json:
             return int(value)
         if _INTEGER.fullmatch(text):
             return int(text.partition(".")[0])
-    if "number" in kinds and _NUMBER.fullmatch(text):
+    if "number" in kinds and _NUMBER.fullmatch(text) and math.isfinite(float(text)):
         number: Json = msgspec.json.decode(text)
         return number
     if "boolean" in kinds and text.lower() in _WORDS:

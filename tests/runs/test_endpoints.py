@@ -205,6 +205,8 @@ def test_a_value_whose_meaning_is_certain_is_converted(field, value, meant):
         ("share", "0,5"),
         ("share", "50%"),
         ("share", "NaN"),
+        ("share", "1e400"),
+        ("share", "-9e999"),
         ("said", 5),
         ("said", 3.10),
         ("said", None),
