@@ -30,6 +30,13 @@ CHAT_FIELDS = {
 }
 """Fields of OpenAI's chat API that are parameters of ours, and our names for them."""
 _TRAINING_ONLY = ("weight",)
+_ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+_MEANT_ROLES = {
+    **{role: role for role in _ROLES},
+    "human": "user",
+    **dict.fromkeys(("ai", "bot", "chatgpt", "gpt", "model"), "assistant"),
+}
+"""The role that is meant by what other tools write. A platform may have more roles of its own."""
 _JSON_START = frozenset("[{ \t\r\n")
 _WORDS = ("role", "from")
 _AS_PYTHON = re.compile(r"\s*\[\s*\{\s*'(?:role|content|from|value)'\s*:.*\}\s*\]\s*\Z", re.DOTALL)
@@ -204,10 +211,14 @@ def _body(body: Mapping[str, Json]) -> Conversation:
     parameters: dict[str, Json] = {}
     extra: dict[str, Json] = {}
     for name, value in body.items():
-        if name in ("messages", "model") or value is None:
+        if name in ("messages", "model") or value is None or (name == "stop" and value == []):
             continue
         if name == "stream" and value is True:
             raise ConversationError("asks for a stream ('stream': true), which a row cannot have")
+        if name == "system":  # of Anthropic's API
+            raise ConversationError(
+                "has 'system' beside 'messages'; make it the first message, with the role 'system'"
+            )
         if name == "n" and value != 1:
             raise ConversationError("asks for several answers ('n'), and a row has one")
         if name in CHAT_FIELDS:
@@ -239,6 +250,9 @@ def _message(item: Json, number: int) -> Message:
             "; rename 'from' to 'role' and 'value' to 'content'" if "from" in item and "value" in item else ""
         )
         raise ConversationError(f"has a message {number} without a 'role'{renamed}")
+    meant = _MEANT_ROLES.get(role.strip().casefold(), role)
+    if meant != role:  # a model would not know who speaks, and its last answer would not be found
+        raise ConversationError(f"has a message {number} whose 'role' must be {meant!r}")
     # Columns of Parquet have every key in every row.
     others = {name: value for name, value in item.items() if value is not None and name not in _TRAINING_ONLY}
     return {**others, "role": role, "content": _content(item, number)}

@@ -270,6 +270,11 @@ BAD_CONVERSATIONS = [
     ({"messages": [QUESTION], "stream": True}, "asks for a stream"),
     ({"messages": [QUESTION], "n": 3}, "asks for several answers"),
     ({"messages": [QUESTION], "temperature": "hot"}, "has 'temperature', which must be a number"),
+    ({"messages": [QUESTION], "system": "Be brief."}, "make it the first message, with the role 'system'"),
+    ([{"role": "User", "content": "x"}], "message 0 whose 'role' must be 'user'"),
+    ([{"role": "human", "content": "x"}], "message 0 whose 'role' must be 'user'"),
+    ([QUESTION, {"role": "ai", "content": "x"}], "message 1 whose 'role' must be 'assistant'"),
+    ([QUESTION, {"role": "model", "content": "x"}], "message 1 whose 'role' must be 'assistant'"),
 ]
 
 
@@ -281,6 +286,12 @@ def test_what_is_no_conversation_is_refused_with_its_row(platform, chat, value, 
     assert "row 1" in str(caught.value)
     assert message in str(caught.value)
     assert posts(platform) == {}
+
+
+def test_an_empty_list_of_stops_is_none(chat, engine, rows):
+    run_to_end(chat(input=[{"talk": {"messages": [QUESTION], "stop": []}}], messages="talk"))
+    assert "stop" not in engine.bodies[0]
+    assert rows()[0]["error"] is None
 
 
 def test_a_bad_conversation_or_parameter_may_fail_alone(chat, engine, rows):
