@@ -11,6 +11,7 @@ from airflow_provider_lamini.rows.errors import InputError
 from airflow_provider_lamini.rows.sources.forms import files_of_list
 from airflow_provider_lamini.rows.storage.locate import locate
 from tests.bad_input.test_inputs import OPERATORS, columns_of, lines, run, sent
+from tests.bad_input.world import SECRET
 from tests.support.object_store import object_store  # noqa: F401 - a fixture
 from tests.support.tasks import log_lines
 
@@ -47,6 +48,7 @@ TEXTS = {
     "pages of such sentences": [["Summarize the contract in a.csv"], ["Summarize the contract in b.csv"]],
     "words": ["km/h", "3.14", "Node.js", "and/or"],
     "web addresses": ["https://example.com/", "https://example.com/a page.html", "http://example.com/a.pdf"],
+    "web addresses with a query": ["https://example.com/?file=a", "https://example.com/a.csv?b=c is what?"],
     "a slash at the end of a sentence": ["Is it 1 or 2, and/or both/"],
     "a beginning like a URI": ["s3://bucket/key is this: explain it", "another text"],
     "a document among texts": ["index.html", "a text"],
@@ -65,6 +67,14 @@ def test_names_that_look_like_keys_are_refused_with_the_remedy(form):
 @pytest.mark.parametrize("form", TEXTS)
 def test_texts_are_no_files(form):
     assert files_of_list(TEXTS[form]) is None
+
+
+def test_presigned_urls_are_files_and_keep_their_signature_secret(world):
+    urls = [f"https://bucket.store.test/{name}.csv.gz?X-Signature=opensesame" for name in "ab"]
+    with pytest.raises(InvalidArgumentError, match=r"no file system for https.*Download the file") as caught:
+        world.run("BatchInferenceOperator", {"input": urls})
+    assert SECRET not in str(caught.value)
+    assert world.work == {}
 
 
 def test_names_with_many_words_are_files_beside_files(world):

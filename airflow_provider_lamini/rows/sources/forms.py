@@ -207,7 +207,9 @@ def _is_file(item: object) -> bool:
     known = suffix_of(item)[0] in SUFFIXES
     blank = any(map(str.isspace, item))
     if has_scheme:
-        return known or (not blank and split_uri(item).scheme not in _WEB)
+        # Of a presigned URL, the signature stands behind the suffix.
+        is_data = split_uri(item).scheme not in _WEB or suffix_of(item.partition("?")[0])[0] in SUFFIXES
+        return known or (not blank and is_data)
     if not blank and (known or _OTHER_DATA.fullmatch(item) or _ABSOLUTE_PATTERN.fullmatch(item)):
         return True
     named = known or item.startswith(("/", "./", "../", "~/"))
