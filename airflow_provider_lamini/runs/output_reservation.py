@@ -1,4 +1,4 @@
-"""Files of output folders that a task replaces when it runs again. They are reserved for it, so no other task replaces them."""
+"""Reservations of files in output folders: a task replaces its own files when it runs again, and no other task's."""
 
 from __future__ import annotations
 

@@ -276,8 +276,9 @@ class DelimitedReader:
             both = zip(names, first[0], strict=True)
             if any(_VALUE.fullmatch(here) and not _VALUE.fullmatch(there) for here, there in both):
                 raise InputError(
-                    f"{self._file.name} has no header line: its first line has values where that of the first file has names. "
-                    "If these are parts of one table, pass csv_options={'header': [...]} with the names of its columns."
+                    f"{self._file.name} has no header line, or is another table: its first line has numbers or dates where "
+                    "that of the first file has names. For parts of one table, pass csv_options={'header': [...]} with the "
+                    "names of its columns; give other tables to a task of their own."
                 )
 
     def _expect_again(self, header: Sequence[str]) -> None:
