@@ -77,6 +77,12 @@ def test_presigned_urls_are_files_and_keep_their_signature_secret(world):
     assert world.work == {}
 
 
+@pytest.mark.parametrize("text", ["['s3://bucket/a.csv', 's3://bucket/b.csv']", '["/data/a.csv"]'])
+def test_a_list_that_a_template_has_rendered_is_no_pattern(world, text):
+    with pytest.raises(InvalidArgumentError, match="set render_template_as_native_obj=True on the Dag"):
+        world.run("BatchInferenceOperator", {"input": text})
+
+
 def test_names_with_many_words_are_files_beside_files(world):
     world.put("the sales report of 2026.csv", b"prompt\na\n")
     world.put("b.jsonl", b'{"prompt": "b"}\n')

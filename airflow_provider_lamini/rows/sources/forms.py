@@ -51,6 +51,8 @@ _FOLDER_PATTERN = re.compile(r"(?![A-Za-z][A-Za-z0-9+.\-]*:)[^\s*?\[{]+/\S*\*\S*
 """A pattern without a scheme that begins with a folder, such as ``/data/day/*``."""
 _ABSOLUTE_PATTERN = re.compile(r"(?:~/|\.{0,2}/)[^\s*?\[{/]+/\S*\*\S*")
 """The same with a beginning that only paths have: no text, even if the folder does not exist."""
+_RENDERED_LIST = re.compile(r"""\s*\[\s*['"{].*['"}]\s*\]\s*\Z""", re.DOTALL)
+"""A list that a template has rendered to text: its brackets make it no pattern."""
 _PATH_CHARACTERS = frozenset("/\\*")
 _FEWEST_WORDS = 5
 """A text with as many words is a sentence that ends in the name of a file, and not a name with blanks."""
@@ -84,7 +86,7 @@ def path_text(value: object) -> str:
 
 def is_path(text: str) -> bool:
     """Whether a text that is the whole input looks like a path or URI: it has a scheme or a known suffix, or it exists."""
-    if "\n" in text or "\0" in text or len(text) > _LONGEST_PATH:
+    if "\n" in text or "\0" in text or len(text) > _LONGEST_PATH or _RENDERED_LIST.match(text):
         return False
     if SCHEME.match(text) or _may_be_uri(text):
         return True
