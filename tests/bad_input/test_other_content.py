@@ -167,6 +167,7 @@ ROW = json.dumps({"prompt": "a", "id": 1})
         (ROW + "\n", "jsonl"),
         (json.dumps({"prompt": "a"}, indent=2), "jsonl"),
         (json.dumps([{"prompt": "a"}], indent=2), "jsonl"),
+        (json.dumps([{"prompt": "a"}]) + "\n", "jsonl"),
         ("prompt\na\n", "csv"),
         ("id;prompt\r\n1;a\r\n", "csv"),
         ('"id"\t"prompt"\n1\ta\n', "tsv"),
@@ -183,7 +184,17 @@ def test_a_text_file_that_holds_rows_of_another_format_is_refused(world, content
 
 @pytest.mark.parametrize(
     "line",
-    ["prompt: a", "a prompt, a text", "prompt, please", '{"body": "a"}', "{a}", "[1]", "id,text", "{ {"],
+    [
+        "prompt: a",
+        "a prompt, a text",
+        "prompt, please",
+        '{"body": "a"}',
+        "{a}",
+        "[1]",
+        '[{"body": "a"}]',
+        "id,text",
+        "{ {",
+    ],
 )
 def test_a_text_file_whose_lines_only_resemble_rows_is_sent(world, line):
     assert prompts(world, "r.txt", f"{line}\nb\n".encode()) == [line, "b"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from airflow_provider_lamini.rows.blank import is_blank
 from airflow_provider_lamini.rows.columns import PROMPT
 from airflow_provider_lamini.rows.errors import BadRowError, InputError
@@ -75,13 +77,24 @@ def _check_first_line(stream: BinaryIO, name: str) -> None:
     names = [found.strip('"') for found in _BETWEEN_NAMES.split(line)]
     if PROMPT in names and all(map(str.isidentifier, names)):
         found = "csv' or 'tsv" if len(names) > 1 else "csv"
-    elif line in ("{", "[") or is_row_as_text(line):
+    elif line in ("{", "[") or is_row_as_text(line) or _is_array_of_rows(line):
         found = "jsonl"
     else:
         return
     raise InputError(
         f"{name} does not begin with a prompt, but as a file of another format does. Pass input_format='{found}'."
     )
+
+
+def _is_array_of_rows(line: str) -> bool:
+    """Whether a line is a whole JSON array of rows with the column ``prompt``."""
+    if not line.startswith("["):
+        return False
+    try:
+        rows = msgspec.json.decode(line, type=list[dict[str, msgspec.Raw]])
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return bool(rows) and PROMPT in rows[0]
 
 
 def _read_lines(block: bytes, start: Cursor, file: InputFile) -> TextBatch:
