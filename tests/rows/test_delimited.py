@@ -159,6 +159,8 @@ def test_written_rows_are_read_from_any_position(tmp_path_factory, *, rows, quot
 
     source = open_source(str(path))
     straight = list(source.read())
+    while rows and not any(rows[-1]):
+        rows.pop()
     assert [tuple(each.row.values()) for each in straight] == rows
     for cut, each in enumerate(straight):
         rest = [(one.index, one.row, one.location) for one in source.read(each.after)]
@@ -248,3 +250,32 @@ def test_a_header_of_other_names_is_one(file, tmp_path, first, second):
     file("2.csv", f"{second}\n1,a,b\n"[: None if second.count(",") > 1 else -3] + "\n")
     found = [list(each.row) for each in open_source(str(tmp_path / "*.csv")).read()]
     assert found == [first.split(","), second.split(",")]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("value", ["2", '"2"'], ids=["plain", "quoted"])
+@pytest.mark.parametrize("header", [None, ("a", "b", "c")])
+def test_lines_without_any_value_at_the_end_as_spreadsheets_write_them_are_not_rows(file, end, value, header):
+    lines = ["a,b,c", f"1,{value},3", ",,", "4,,", ",,", ",,"]
+    path = file("a.csv", "".join(line + end for line in lines))
+    source = open_source(path, options=InputOptions(csv=CsvOptions(header=header)))
+    assert [dict(each.row) for each in source.read()] == [
+        {"a": "1", "b": "2", "c": "3"},
+        {"a": "", "b": "", "c": ""},
+        {"a": "4", "b": "", "c": ""},
+    ]
+    assert "skipped lines without any value at the end" in source.remarks()
+
+
+def test_lines_without_any_value_keep_their_places_before_other_rows(file):
+    """Also if there are more of them than a batch has rows, and if a bad row follows."""
+    path = file("a.csv", "a,b\n1,x\n" + ",\n" * 3000 + "2,x,y\n3,x\n" + ",\n" * 3000)
+    source = open_source(path, keep_bad=True)
+    found = [batch for batch in source.batches(columns=("a",)) if len(batch)]
+    values = [row.get("a") for batch in found for row in batch.rows]
+    assert values[:3002] == ["1", *[""] * 3000, None]
+    assert values[3002] == "3"
+    bad = [batch.start.row + offset for batch in found for offset in batch.bad]
+    assert bad == [3001]
+    later = source.batches(found[0].after(1), columns=("a",))
+    assert [row.get("a") for batch in later for row in batch.rows] == values[1:]

@@ -47,6 +47,8 @@ _ROW_COUNT = re.compile(r"\(\d+ rows?(?: affected)?\)")
 """The last line of a query's result, as psql and sqlcmd write it."""
 _VALUE = re.compile(r"[+-]?\d[\d.,:/T -]*Z?")
 """A number, a date or a time."""
+_MAX_PENDING = 100_000
+"""Lines without any value that are kept in memory until a row follows or the file ends; more of them are rows."""
 _DELIMITERS = {"tsv": "\t"}
 """The delimiter that the format of a file says."""
 
@@ -168,6 +170,7 @@ class DelimitedReader:
         self._null_bytes = tuple(value.encode() for value in file.csv.null_values)
         self._repeated: list[list[str]] = []
         self._repeated_lines: frozenset[bytes] = frozenset()
+        self._blank_lines: frozenset[bytes] = frozenset()
         self._named_again = False
         # The default limit of the csv module is too small for a field with a long document. It is set per process.
         csv.field_size_limit(max(csv.field_size_limit(), 2 * _MAX_RECORD))
@@ -188,6 +191,7 @@ class DelimitedReader:
             self._dialect = self._find_dialect(stream)
             feed = self._feed(stream)
             header = self._header(feed)
+            self._expect_blank(header)
             shape = _Shape(header, self._project(header, columns, required), self._file.name)
             named_here = self._file.csv.header is None or self._named_again
             if named_here and feed.skip_ruler():
@@ -288,6 +292,12 @@ class DelimitedReader:
         lines = [self._dialect.delimiter.join(record) for record in self._repeated]
         self._repeated_lines = frozenset(f"{line}{end}".encode() for line in lines for end in ("\n", "\r\n"))
 
+    def _expect_blank(self, header: Sequence[str]) -> None:
+        """Note how a record without any value looks, as spreadsheets write them below the last row."""
+        if len(header) > 1:
+            line = self._dialect.delimiter * (len(header) - 1)
+            self._blank_lines = frozenset((f"{line}\n".encode(), f"{line}\r\n".encode()))
+
     def _project(
         self, header: Sequence[str], columns: Collection[str] | None, required: Collection[str]
     ) -> Projection:
@@ -309,7 +319,7 @@ class DelimitedReader:
         lines = feed.take_block()
         block = b"".join(lines)
         special = any(character in block for character in self._dialect.special)
-        special = special or not self._repeated_lines.isdisjoint(lines)
+        special = special or not (self._repeated_lines | self._blank_lines).isdisjoint(lines)
         try:
             # Not str.splitlines(), which also splits at a dozen other characters.
             text = None if special else io.StringIO(block.decode(), newline="\n")
@@ -333,20 +343,15 @@ class DelimitedReader:
         ends: list[int] = []
         numbers: list[int] = []
         bad: dict[int, RowFailure] = {}
+        pending: list[tuple[list[Any], int, int]] = []  # records without any value, unless a row follows
         reader = self._dialect.records(feed)
         while len(records) < _BATCH_SIZE:
             first = feed.first = feed.line + 1
             feed.start = feed.offset
-            try:
-                record = self._record(reader, feed, shape.width, first)
-            except BadRowError as error:
-                # Reading goes on with the next line. If the record had begun on an earlier one, its end may not be known.
-                values = error.values if isinstance(error, _CompleteRecordError) else None
-                is_over = feed.line == first or values is not None
-                if not self._keep_bad or not is_over or _is_open(error):
-                    raise
-                bad[len(records)], record = bad_row(error), values or [None] * shape.width
-                reader = self._dialect.records(feed)
+            record, failure = self._record_or_bad(reader, feed, shape.width, first)
+            if failure is not None:
+                bad[len(records) + len(pending)] = failure
+                reader = self._dialect.records(feed)  # reading goes on with the next line
             if record is None:
                 break
             if not record:
@@ -354,13 +359,37 @@ class DelimitedReader:
             if record in self._repeated:
                 self._file.remark("skipped header lines among the rows")
                 continue
-            records.append(record)
-            ends.append(feed.offset)
-            numbers.append(feed.line)
+            may_be_last = shape.width > 1 and not any(record) and failure is None
+            pending.append((record, feed.offset, feed.line))
+            if may_be_last and len(pending) < _MAX_PENDING:
+                continue
+            for each, end, number in pending:
+                records.append(each)
+                ends.append(end)
+                numbers.append(number)
+            pending.clear()
+        if pending:
+            self._file.remark("skipped lines without any value at the end")
         rows = shape.rows(records, self._nulls)
         for offset in bad:
             rows[offset] = split_usable(rows[offset])[0]
         return TextBatch(rows, place, name=self._file.name, ends=ends, lines=numbers, bad=bad)
+
+    def _record_or_bad(
+        self, reader: Iterator[list[str]], feed: _LineFeed, width: int, first: int
+    ) -> tuple[list[Any] | None, RowFailure | None]:
+        """Read one record (`_record`), or what is known of a bad one, and why it is bad.
+
+        :raises BadRowError: if it is not a row, and bad rows are not kept or its end is not known
+        """
+        try:
+            return self._record(reader, feed, width, first), None
+        except BadRowError as error:
+            values = error.values if isinstance(error, _CompleteRecordError) else None
+            is_over = feed.line == first or values is not None  # otherwise it had begun on an earlier line
+            if not self._keep_bad or not is_over or _is_open(error):
+                raise
+            return values or [None] * width, bad_row(error)
 
     def _record(
         self, reader: Iterator[list[str]], feed: _LineFeed, width: int, first: int
