@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import dataclass
+from datetime import date, datetime, time
+from functools import cache, partial
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import msgspec
 
@@ -13,8 +17,9 @@ from airflow_provider_lamini.rows.errors import MissingExtraError
 from airflow_provider_lamini.rows.lenient import Relaxation, has_unique_names, object_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
+    from jsonschema import FormatChecker
     from jsonschema.exceptions import ValidationError as SchemaError
     from jsonschema.protocols import Validator
     from pydantic import BaseModel
@@ -84,7 +89,7 @@ class OutputShape:
 
 
 def schema_validator(schema: dict[str, Json]) -> Validator:
-    """The validator of a JSON Schema.
+    """The validator of a JSON Schema, also of the formats of dates, times, addresses and UUIDs.
 
     :raises MissingExtraError: if jsonschema is not installed
     """
@@ -94,7 +99,28 @@ def schema_validator(schema: dict[str, Json]) -> Validator:
         raise MissingExtraError(
             "A JSON Schema as output_type needs jsonschema: pip install 'airflow-provider-lamini[schema]'"
         ) from None
-    return Draft202012Validator(schema)
+    return Draft202012Validator(schema, format_checker=_format_checker())
+
+
+@cache
+def _format_checker() -> FormatChecker:
+    """Checks formats in the same way in each environment: jsonschema checks some only where other packages are installed."""
+    from jsonschema import FormatChecker
+
+    checker = FormatChecker(())
+    for name, parse in _FORMATS.items():
+        checker.checks(name, raises=ValueError)(partial(_has_format, parse))  # it is a decorator
+    return checker
+
+
+def _has_format(parse: Callable[[str], object], value: object) -> bool:
+    """Whether a value can be parsed. Another rule of the schema says whether it must be a text.
+
+    :raises ValueError: if it cannot
+    """
+    if isinstance(value, str):
+        parse(value)
+    return True
 
 
 def _decoded(output: Json) -> Json:
@@ -117,6 +143,15 @@ def _misfit(value: dict[str, Json], schema: dict[str, Json]) -> str | None:
     return None if error is None else _described(error, schema)
 
 
+_FORMATS: dict[str, Callable[[str], object]] = {
+    "date": date.fromisoformat,
+    "date-time": datetime.fromisoformat,
+    "time": time.fromisoformat,
+    "ipv4": ipaddress.IPv4Address,
+    "ipv6": ipaddress.IPv6Address,
+    "uuid": UUID,
+}
+"""Formats of texts in a JSON Schema, and what parses them."""
 _TYPES: dict[str, type | tuple[type, ...]] = {"str": str, "int": int, "float": (int, float), "bool": bool}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from airflow_provider_lamini.api.output_types import json_schema
@@ -100,3 +102,24 @@ def test_thinking_before_an_object_is_kept_too(strict):
     found = judge_all(texts, ["stop"] * 3, MEANINGS, policy)
     assert found.outputs == [{"n": 1}, None, None] if strict else [{"n": 1}, {"n": 3}, {"n": 4}]
     assert found.reasoning == {1: 'so {"n": 2}?', 2: "hm"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "right", "wrong"),
+    [
+        ("date", "2026-02-28", "2026-02-30"),
+        ("date", "2026-02-28", "28/02/2026"),
+        ("date-time", "2026-02-28T10:00:00Z", "tomorrow"),
+        ("time", "10:00", "ten"),
+        ("uuid", "12345678-1234-5678-1234-567812345678", "1234"),
+        ("ipv4", "10.0.0.1", "10.0.0.256"),
+        ("ipv6", "::1", "::g"),
+    ],
+)
+def test_the_format_of_a_text_in_a_schema_counts(kind, right, wrong):
+    schema = {"type": "object", "properties": {"x": {"type": "string", "format": kind}}}
+    policy = AnswerPolicy(shape=OutputShape(schema=schema))
+    texts = [json.dumps({"x": value}) for value in (right, wrong)]
+    found = judge_all(texts, ["stop"] * 2, MEANINGS, policy)
+    assert found.outputs == [{"x": right}, None]
+    assert found.errors[1].endswith("field 'x' violates 'format'")
