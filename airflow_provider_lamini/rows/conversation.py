@@ -30,6 +30,8 @@ CHAT_FIELDS = {
 }
 """Fields of OpenAI's chat API that are parameters of ours, and our names for them."""
 _TRAINING_ONLY = ("weight",)
+_TEXT_PARTS = ("text", "input_text", "output_text")
+"""Types of the parts of a content that are texts, in OpenAI's APIs."""
 _ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 _MEANT_ROLES = {
     **{role: role for role in _ROLES},
@@ -266,7 +268,8 @@ def _content(message: Mapping[str, Json], number: int) -> str:
         return ""
     if isinstance(content, list) and content:
         texts = [
-            part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"
+            part.get("text") if isinstance(part, dict) and part.get("type") in _TEXT_PARTS else part
+            for part in content
         ]
         if len(texts) == len(content) and all(isinstance(text, str) for text in texts):
             return "".join(map(str, texts))

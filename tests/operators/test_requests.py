@@ -252,6 +252,20 @@ def test_an_openai_batch_file_is_understood(chat, engine, tmp_path, rows):
         }
 
 
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [{"type": "text", "text": "one "}, {"type": "text", "text": "two"}],
+        [{"type": "input_text", "text": "one two"}],
+        ["one ", {"type": "text", "text": "two"}],
+    ],
+    ids=["texts", "of another API", "a plain text"],
+)
+def test_parts_that_are_texts_are_one_text(chat, engine, parts):
+    run_to_end(chat(input=[{"talk": [{"role": "user", "content": parts}]}], messages="talk"))
+    assert [body["messages"] for body in engine.bodies] == [[{"role": "user", "content": "one two"}]]
+
+
 BAD_CONVERSATIONS = [
     ([], "has no messages"),
     ([ANSWER], "has only the model's answer"),
