@@ -47,6 +47,10 @@ REFUSE = BadRowPolicy()
 """No row may be bad."""
 UNLIMITED = Budget()
 """There may be any number of rows and characters."""
+INPUT = "input"
+"""The column that is the question, unless a prompt is given."""
+INSTRUCTION = "instruction"
+"""The column with the question in datasets in Alpaca's format, in which the input only adds to it."""
 _NAMED = 10
 """Maximum number of bad rows in a message."""
 _NO_CONVERSATION = "Pass a column with its question, and one with the right answer"
@@ -283,7 +287,9 @@ class PairReader:
         needed = self._columns.needed
         unseen = set(needed)
         version = self._file_version()
-        for batch in limited(self._source.batches(columns=needed, required=needed), self._limit_rows):
+        found = dict.fromkeys((*needed, *((INSTRUCTION,) if self._columns.texts[0] == INPUT else ())))
+        for batch in limited(self._source.batches(columns=found, required=needed), self._limit_rows):
+            self._check_instructions(batch)
             pairs = self._pairs(batch)
             self._rows += len(batch)
             self._characters += sum(len(pair.input) + len(pair.output) for pair in pairs if pair is not None)
@@ -307,6 +313,19 @@ class PairReader:
         refusal = self._budget.refusal(self._rows, self._characters, texts="questions and answers")
         if refusal is not None:
             raise InputError(f"{refusal} ({self._source.describe()}). Nothing was sent.")
+
+    def _check_instructions(self, batch: Batch) -> None:
+        """Make sure that the default prompt leaves out no question, as datasets in Alpaca's format have it beside the input.
+
+        :raises ColumnError: if rows have one
+        """
+        if self._columns.texts[0] == INPUT and any(
+            isinstance(row.get(INSTRUCTION), str) and not is_blank(row[INSTRUCTION]) for row in batch.rows
+        ):
+            raise ColumnError(
+                f"{self._source.describe()}: rows have an 'instruction' beside the 'input'. To use both, pass "
+                "prompt='{instruction}\\n\\n{input}'; to leave it out, pass prompt='{input}'."
+            )
 
     def _file_version(self) -> str:
         """Changes when a file of the input is written again; empty for a list."""
