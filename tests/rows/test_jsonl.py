@@ -66,11 +66,24 @@ def test_objects_may_span_lines_if_the_first_one_does(file, between):
 
 def test_the_place_of_an_object_is_the_line_of_its_end(file):
     assert places_of(file("a.json", '\n{\n"a": 1\n}\n{"a": 2}\n{\n}')) == [
-        f"a.json, line {line}" for line in (3, 4, 6)
+        f"a.json, line {line}" for line in (4, 5, 7)
     ]
 
 
 TABLE = {"prompt": {"0": "a", "1": "b"}, "id": {"0": 1, "1": 2}}
+
+
+@pytest.mark.parametrize(
+    ("content", "lines"),
+    [
+        ('[{"a": 1}, {"a": 2}]', [1, 1]),
+        ('[\n  {"a": 1},\n  {"a": 2}\n]\n', [2, 3]),
+        ('[\n{\n"a": 1\n},\n{\n"a": 2\n}\n]', [4, 7]),
+    ],
+    ids=["one line", "lines", "several lines each"],
+)
+def test_the_place_of_an_element_of_an_array_is_the_line_of_its_end(file, content, lines):
+    assert places_of(file("a.json", content)) == [f"a.json, line {line}" for line in lines]
 
 
 @pytest.mark.parametrize("indent", [None, 2])

@@ -111,11 +111,19 @@ def read_batches(
             ends.append(window.offset)
             lines.append(window.line)
         if rows:
-            yield TextBatch(rows, position, name=name, ends=ends, lines=lines, bad=bad)
+            yield _ElementBatch(rows, position, name=name, ends=ends, lines=lines, bad=bad)
         position = Cursor(position.row + len(rows), start.file, window.offset, window.line)
     window.skip(layout.end)
     if window.peek():
         raise BadRowError(f"{name}, line {window.line + 1}: something follows the array of all rows.")
+
+
+class _ElementBatch(TextBatch):
+    """Rows of an array, or objects that span lines. The last line of each goes on behind it."""
+
+    def location(self, offset: int) -> str:
+        """File and last line of the row."""
+        return f"{self.name}, line {self.lines[offset] + 1}"
 
 
 class _Window:
