@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from types import GenericAlias
-from typing import TYPE_CHECKING, cast
+from enum import Enum
+from types import GenericAlias, UnionType
+from typing import TYPE_CHECKING, Literal, Union, cast, get_args, get_origin
 
 from airflow_provider_lamini.api.output_types import check_output_type, json_schema
 from airflow_provider_lamini.exceptions import InvalidArgumentError
@@ -119,7 +120,8 @@ def parse_output_type(value: object, *, strict: object = False) -> OutputShape |
     """Validate an operator's ``output_type``.
 
     :param value: field names with ``str``, ``int``, ``float``, ``bool``, ``list[str]`` (or of another of these), or a
-        list of allowed values; or a JSON Schema of an object; or a pydantic model or its dotted path; ``None`` for text
+        list of allowed values, as ``Literal`` and enums are; or a JSON Schema of an object; or a pydantic model or its
+        dotted path; ``None`` for text
     :param strict: the operator's ``strict_output``
     :raises InvalidArgumentError: if it is none of these
     """
@@ -146,6 +148,15 @@ def _plain(value: object) -> object:
 
 
 def _type_name(kind: object) -> object:
+    if get_origin(kind) in (Union, UnionType):
+        raise InvalidArgumentError(
+            f"output_type has a field that may be {shown(str(kind))}. For a field of several types, or one that may be missing, "
+            "pass a pydantic model, or a JSON Schema with 'anyOf'."
+        )
+    if get_origin(kind) is Literal:
+        return list(get_args(kind))
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return [item.value for item in kind]
     if isinstance(kind, GenericAlias):
         return str(kind)
     if isinstance(kind, type):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from enum import Enum
-from typing import Literal
+from typing import Literal, Optional
 
 import pytest
 from pydantic import BaseModel, Field
@@ -500,12 +500,25 @@ def test_a_flat_model_is_decoded_on_every_endpoint(inference, rows, endpoint, ki
     assert type(row["output"]["stars"]) is int
 
 
-@pytest.mark.parametrize("kind", [Review, {"tags": list[str], "n": int}], ids=repr)
+@pytest.mark.parametrize(
+    "kind", [Review, {"tags": list[str], "n": int}, {"mood": Mood, "kind": Literal["a", "b"]}], ids=repr
+)
 def test_rendering_templates_calls_no_class_of_an_output_type(inference, kind):
     task = inference(output_type=kind)()
     before = parse_output_type(task.output_type)
     task.render_template_fields({})
     assert parse_output_type(task.output_type) == before
+
+
+@pytest.mark.parametrize("kind", [Mood, Literal["good", "bad"]], ids=["an enum", "Literal"])
+def test_allowed_values_of_python_are_those_of_a_list(kind):
+    assert parse_output_type({"mood": kind}) == parse_output_type({"mood": ["good", "bad"]})
+
+
+@pytest.mark.parametrize("kind", [int | None, Optional[int], int | str], ids=repr)  # noqa: UP045 - both spellings
+def test_several_types_are_refused_with_what_to_pass(kind):
+    with pytest.raises(InvalidArgumentError, match=r"a field that may be .*pydantic model.*'anyOf'"):
+        parse_output_type({"n": kind})
 
 
 @pytest.mark.parametrize(
