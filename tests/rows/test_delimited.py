@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_lamini.rows.errors import BadRowError, ColumnError, InputError, MissingColumnError
 from airflow_provider_lamini.rows.sources.batch import MAX_LINE
+from airflow_provider_lamini.rows.sources.csv_dialect import NULL
 from airflow_provider_lamini.rows.sources.options import CsvOptions, InputOptions
 from airflow_provider_lamini.rows.sources.source import open_source
 
@@ -279,3 +280,7 @@ def test_lines_without_any_value_keep_their_places_before_other_rows(file):
     assert bad == [3001]
     later = source.batches(found[0].after(1), columns=("a",))
     assert [row.get("a") for batch in later for row in batch.rows] == values[1:]
+
+
+def test_no_text_stands_for_a_missing_value_by_itself(file):
+    assert rows_of(file("a.csv", f'a,b\n"{NULL}",{NULL}\n')) == [{"a": NULL, "b": NULL}]

@@ -166,7 +166,7 @@ class DelimitedReader:
     def __init__(self, file: InputFile) -> None:
         self._file = file
         self._keep_bad = file.keep_bad
-        self._nulls = frozenset((*file.csv.null_values, NULL))
+        self._nulls = frozenset(file.csv.null_values)
         self._null_bytes = tuple(value.encode() for value in file.csv.null_values)
         self._repeated: list[list[str]] = []
         self._repeated_lines: frozenset[bytes] = frozenset()
@@ -189,6 +189,8 @@ class DelimitedReader:
         """
         with self._file.open_text() as stream:
             self._dialect = self._find_dialect(stream)
+            if self._dialect.escape is not None:
+                self._nulls |= {NULL}
             feed = self._feed(stream)
             header = self._header(feed)
             self._expect_blank(header)
