@@ -34,7 +34,9 @@ KEYS = {
     "many words and a folder of Windows": ["day 1\\copy of a file.csv"],
     "files of Hive": ["day/000000_0", "day/000001_0_copy_1"],
     "documents": ["a/report.pdf", "a/page.html", "a/table.xlsx"],
-    "documents without a folder": ["report.pdf", "page.html", "table.xlsx"],
+    "documents without a folder": ["report.pdf", "page.html", "table.xlsx", "letter.docx"],
+    "images and sounds": ["a/scan.png", "a/photo.JPG", "a/call.mp3"],
+    "images and sounds without a folder": ["scan.png", "photo.jpeg", "call.wav"],
     "archives without a folder": ["data.csv.zip", "more.csv.zip"],
 }
 TEXTS = {

@@ -39,7 +39,7 @@ _CANDIDATE = re.compile(
     re.IGNORECASE,
 )
 """Matches all texts that may be files, to look at them closely."""
-_DATA = "avro|orc|arrow|feather|xlsx?|html?|pdf|gz|bz2|xz|zst|zip"
+_DATA = "avro|orc|arrow|feather|xlsx?|html?|pdf|docx?|pptx?|gz|bz2|xz|zst|zip|png|jpe?g|gif|webp|tiff?|bmp|svg|mp3|mp4|wav|flac"
 _OTHER_DATA = re.compile(
     rf"\S+/\S*\.(?:{_DATA}|xml|log|dat)|(?:\S*/)?part-(?:[mr]-)?\d{{4,}}\S*|\S+/\d{{6}}_\d+(?:_\S+)?|\S+/",
     re.IGNORECASE,
