@@ -240,7 +240,7 @@ def names_prompt_file(text: str) -> bool:
 
 
 def similar_column(name: str, columns: Iterable[str]) -> str | None:
-    """The column whose name differs only in case, blanks, hyphens or underscores; ``None`` if there is none.
+    """The column whose name differs only in case, blanks, hyphens, underscores or quotes; ``None`` if there is none.
 
     :param name: the name that is not a column
     :param columns: the columns that exist
@@ -250,7 +250,7 @@ def similar_column(name: str, columns: Iterable[str]) -> str | None:
 
 
 def _plain(name: str) -> str:
-    return re.sub(r"[\s_-]+", "", unicodedata.normalize("NFKC", name)).casefold()
+    return re.sub(r"[\s_\-\"'\u2018-\u201f]+", "", unicodedata.normalize("NFKC", name)).casefold()
 
 
 def _check_text(called: str, content: str, columns: Iterable[str]) -> None:

@@ -16,6 +16,12 @@ def test_an_expression_over_a_column_is_refused_instead_of_being_sent(brace):
         PromptTemplate.parse(f"{{id}} {{{brace}}}").for_columns(ROW)
 
 
+@pytest.mark.parametrize("brace", ["\u201cbody\u201d", "'body'", '"body"', "\u2018Body\u2019"])
+def test_a_column_in_quotes_as_word_processors_and_python_write_it_is_refused(brace):
+    with pytest.raises(ColumnError, match=r"Did you mean \{body\}"):
+        PromptTemplate.parse(f"{{id}} {{{brace}}}").for_columns(ROW)
+
+
 @pytest.mark.parametrize("text", ["{{body}}", "a {{body}}: {id}", "{{no_column}}"])
 def test_a_name_in_double_braces_is_refused_with_both_remedies(text):
     with pytest.raises(ColumnError, match=r"belong to Jinja.*Write \{\w+\} for the column, or \\\{\w+\\\}"):
@@ -29,6 +35,7 @@ def test_a_name_in_double_braces_is_refused_with_both_remedies(text):
         (r"\{\{ ds \}\} {id}", "{{ ds }} 1"),
         ("{id} {x | y} {a=1} {f(x)} {n.sum()}", "1 {x | y} {a=1} {f(x)} {n.sum()}"),
         ('{id} {"a": {body}}', '1 {"a": B}'),
+        ('{id} {"body": 1} {"other"}', '1 {"body": 1} {"other"}'),
     ],
 )
 def test_what_names_no_column_stays_text(text, prompt):
