@@ -59,7 +59,7 @@ check: $(READY_DEV)  ## inner loop, under a minute: lint, format, types, and the
 	@.venv/bin/ruff format --check
 	@.venv/bin/mypy
 	@.venv/bin/python -m pytest -q -m "not long and $(PLAIN)" $(PARALLEL) \
-		--ignore tests/local --ignore tests/operators --ignore tests/sensors --ignore tests/triggers
+		--ignore tests/bad_input --ignore tests/local --ignore tests/operators --ignore tests/sensors --ignore tests/triggers
 
 test: $(READY_DEV)  ## run all tests that need no running Airflow, no models, no torch, no kills and no whole Dags
 	@.venv/bin/python -m pytest -m "$(PLAIN)" $(PARALLEL) $(DURATIONS)
