@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.rows.hashes import digest
 from airflow_provider_lamini.rows.output.parts import USAGE_COLUMNS
-from airflow_provider_lamini.rows.sources.read_once import FirstRows, ReadOnceInput
+from airflow_provider_lamini.rows.sources.read_once import ReadOnceInput
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -90,9 +90,7 @@ class RowRunConfig:
         if not isinstance(self.input, ReadOnceInput):
             return None
         # The rows that failed in an earlier run may be anywhere.
-        if self.limit_rows is None or self.only_failed_of is not None:
-            return self.input
-        return FirstRows(self.input, self.limit_rows)
+        return self.input.sample(self.limit_rows if self.only_failed_of is None else None)
 
     def settings(self, platform_url: str) -> str:
         """Hash of the platform, the model and the parameters: what decides the result of a prompt.

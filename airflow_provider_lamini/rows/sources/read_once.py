@@ -48,6 +48,13 @@ class ReadOnceInput(ABC):
     def __str__(self) -> str:
         """What the rows are, for messages, without any content."""
 
+    def sample(self, count: int | None) -> ReadOnceInput:
+        """Return the first rows of this input as an input.
+
+        :param count: how many rows; ``None`` for all
+        """
+        return self if count is None else FirstRows(self, count)
+
 
 class FirstRows(ReadOnceInput):
     """A sample of the first rows of an input that is read once: it is read no further.
