@@ -30,7 +30,7 @@ from airflow_provider_lamini.rows.row_request import ConversationText, RequestTe
 from airflow_provider_lamini.rows.screening import makes_blank
 from airflow_provider_lamini.rows.sources.batch import limited
 from airflow_provider_lamini.rows.sources.options import InputOptions
-from airflow_provider_lamini.rows.sources.read_once import FirstRows, ReadOnceInput
+from airflow_provider_lamini.rows.sources.read_once import ReadOnceInput
 from airflow_provider_lamini.rows.sources.source import open_source
 from airflow_provider_lamini.rows.storage.local import TemporaryFile
 from airflow_provider_lamini.wording import counted
@@ -287,9 +287,11 @@ class PairReader:
         needed = self._columns.needed
         unseen = set(needed)
         version = self._file_version()
-        found = dict.fromkeys((*needed, *((INSTRUCTION,) if self._columns.texts[0] == INPUT else ())))
-        for batch in limited(self._source.batches(columns=found, required=needed), self._limit_rows):
-            self._check_instructions(batch)
+        checked = (INSTRUCTION,) if self._columns.texts[0] == INPUT else ()
+        batches = self._source.batches(columns=dict.fromkeys((*needed, *checked)), required=needed)
+        for batch in limited(batches, self._limit_rows):
+            if checked:
+                self._check_instructions(batch)
             pairs = self._pairs(batch)
             self._rows += len(batch)
             self._characters += sum(len(pair.input) + len(pair.output) for pair in pairs if pair is not None)
@@ -319,7 +321,7 @@ class PairReader:
 
         :raises ColumnError: if rows have one
         """
-        if self._columns.texts[0] == INPUT and any(
+        if any(
             isinstance(row.get(INSTRUCTION), str) and not is_blank(row[INSTRUCTION]) for row in batch.rows
         ):
             raise ColumnError(
@@ -411,10 +413,8 @@ class PairInput:
 
         :raises RowError: if it cannot be found
         """
-        rows, limit = self.rows, self.limit_rows
-        if limit is not None and isinstance(rows, ReadOnceInput):
-            rows = FirstRows(rows, limit)
-        keep_bad = self.policy.keep or limit is not None
+        rows = self.rows.sample(self.limit_rows) if isinstance(self.rows, ReadOnceInput) else self.rows
+        keep_bad = self.policy.keep or self.limit_rows is not None
         return open_source(rows, conn_id=self.conn_id, keep_bad=keep_bad, options=self.options)
 
     def reader(self, source: Source) -> PairReader:
