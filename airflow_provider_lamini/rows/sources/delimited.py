@@ -169,8 +169,7 @@ class DelimitedReader:
         self._nulls = frozenset(file.csv.null_values)
         self._null_bytes = tuple(value.encode() for value in file.csv.null_values)
         self._repeated: list[list[str]] = []
-        self._repeated_lines: frozenset[bytes] = frozenset()
-        self._blank_lines: frozenset[bytes] = frozenset()
+        self._special_lines: set[bytes] = set()
         self._named_again = False
         # The default limit of the csv module is too small for a field with a long document. It is set per process.
         csv.field_size_limit(max(csv.field_size_limit(), 2 * _MAX_RECORD))
@@ -193,7 +192,8 @@ class DelimitedReader:
                 self._nulls |= {NULL}
             feed = self._feed(stream)
             header = self._header(feed)
-            self._expect_blank(header)
+            if len(header) > 1:
+                self._expect_line([""] * len(header))  # as spreadsheets write below the last row
             shape = _Shape(header, self._project(header, columns, required), self._file.name)
             named_here = self._file.csv.header is None or self._named_again
             if named_here and feed.skip_ruler():
@@ -291,14 +291,13 @@ class DelimitedReader:
         """Note how the header looks where files were joined: it is not a row there. A single word without a mark may be one."""
         first = (f"{_MARK}{header[0]}", f'{_MARK}"{header[0]}"', header[0])
         self._repeated = [[name, *header[1:]] for name in (first if len(header) > 1 else first[:2])]
-        lines = [self._dialect.delimiter.join(record) for record in self._repeated]
-        self._repeated_lines = frozenset(f"{line}{end}".encode() for line in lines for end in ("\n", "\r\n"))
+        for record in self._repeated:
+            self._expect_line(record)
 
-    def _expect_blank(self, header: Sequence[str]) -> None:
-        """Note how a record without any value looks, as spreadsheets write them below the last row."""
-        if len(header) > 1:
-            line = self._dialect.delimiter * (len(header) - 1)
-            self._blank_lines = frozenset((f"{line}\n".encode(), f"{line}\r\n".encode()))
+    def _expect_line(self, record: Sequence[str]) -> None:
+        """Note how a record looks that may not be a row: `_plain` leaves it to `_quoted`."""
+        line = self._dialect.delimiter.join(record)
+        self._special_lines |= {f"{line}\n".encode(), f"{line}\r\n".encode()}
 
     def _project(
         self, header: Sequence[str], columns: Collection[str] | None, required: Collection[str]
@@ -321,7 +320,7 @@ class DelimitedReader:
         lines = feed.take_block()
         block = b"".join(lines)
         special = any(character in block for character in self._dialect.special)
-        special = special or not (self._repeated_lines | self._blank_lines).isdisjoint(lines)
+        special = special or not self._special_lines.isdisjoint(lines)
         try:
             # Not str.splitlines(), which also splits at a dozen other characters.
             text = None if special else io.StringIO(block.decode(), newline="\n")
