@@ -58,7 +58,7 @@ class Completions:
         def parse(response: CompletionObject) -> list[RowResult]:
             choice = response.choices[0]
             reason = choice.finish_reason or "stop"
-            answer = Answer(choice.text or "", reason, meaning_of(reason))
+            answer = Answer(choice.text, reason, meaning_of(reason))
             row = judge(answer, options.answers)
             return [row._replace(usages=(response.usage,), model=options.model_name)]
 
