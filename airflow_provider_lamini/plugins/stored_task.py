@@ -47,7 +47,7 @@ class TaskKey:
 
         :param owner: as the ledger has it
         """
-        return self.is_task(owner) and owner.get("run") == self.run_id
+        return self.identity.items() <= owner.items()
 
     def is_task(self, owner: Mapping[str, str | int]) -> bool:
         """Whether an owner is this task, in any of its runs.
