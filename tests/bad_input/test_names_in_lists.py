@@ -95,10 +95,11 @@ def test_names_with_many_words_are_files_beside_files(world):
         assert sent(world) == expected
 
 
-def test_an_existing_file_is_no_sentence(world):
+@pytest.mark.usefixtures("world")
+def test_an_existing_file_is_not_a_sentence():
     name = "the sales report of 2026.csv"
     assert files_of_list([name]) is None
-    world.put(f"at/work/{name}", b"prompt\na\n")
+    Path(name).write_bytes(b"prompt\na\n")  # in the current folder, of the test
     assert files_of_list([name]) == [name]
     with pytest.raises(InputError, match="1 names of files or folders that do not exist"):
         files_of_list([name, "the sales report of 2025.csv"])
@@ -120,7 +121,7 @@ def test_uris_with_blanks_are_files_without_a_suffix():
     assert files_of_list(["s3://b/my folder/part 0", "s3://b/x"]) == ["s3://b/my folder/part 0", "s3://b/x"]
 
 
-def test_a_pattern_with_many_words_is_no_sentence():
+def test_a_pattern_with_many_words_is_not_a_sentence():
     assert files_of_list(["all files of day *.csv"]) == ["all files of day *.csv"]
 
 

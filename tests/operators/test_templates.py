@@ -76,7 +76,7 @@ def test_a_list_that_a_template_renders_keeps_its_texts(operator, template):
 
 
 DATA = [*(text for text in TEXTS if not text.startswith(("[", "{", "("))), "(3.10)", "('a')", "{1, 2}"]
-"""Texts that are no list, tuple or mapping."""
+"""Texts that are neither a list, a tuple nor a mapping."""
 
 
 @pytest.mark.parametrize("native", [True, False])
