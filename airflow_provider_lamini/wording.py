@@ -1,4 +1,4 @@
-"""What messages and log lines have in common: plurals, articles, durations, and sentences that several of them share."""
+"""What messages and log lines have in common: plurals, articles, durations, names, and sentences that several of them share."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
 SECONDS_PER_MINUTE = 60
 SECONDS_PER_HOUR = 3600
+_MAX_NAME = 60
 
 
 def counted(count: int, noun: str) -> str:
@@ -41,6 +42,17 @@ def a_type(value: object) -> str:
         return "None"
     name = type(value).__name__
     return name if name == "bytes" else f"{'an' if name[0] in 'aeioAEIO' else 'a'} {name}"
+
+
+def short_name(name: str) -> str:
+    """The name of a column for a message: on one line, and shortened.
+
+    If a file has no header line, its first line of data is taken for names.
+
+    :param name: name of the column
+    """
+    text = name if name.isprintable() else ascii(name)[1:-1]
+    return text if len(text) <= _MAX_NAME else f"{text[:_MAX_NAME]}..."
 
 
 def no_connection(conn_id: str) -> str:

@@ -21,7 +21,6 @@ from airflow_provider_lamini.rows.errors import (
     MissingColumnError,
     NoExpectedAnswerError,
     list_columns,
-    short_name,
 )
 from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
 from airflow_provider_lamini.rows.limits import Budget
@@ -33,7 +32,7 @@ from airflow_provider_lamini.rows.sources.options import InputOptions
 from airflow_provider_lamini.rows.sources.read_once import ReadOnceInput
 from airflow_provider_lamini.rows.sources.source import open_source
 from airflow_provider_lamini.rows.storage.local import TemporaryFile
-from airflow_provider_lamini.wording import counted
+from airflow_provider_lamini.wording import counted, short_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from airflow_provider_lamini.rows.blank import none_begins_with
-from airflow_provider_lamini.rows.errors import short_name
 from airflow_provider_lamini.rows.parameters import parameter
+from airflow_provider_lamini.wording import short_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence

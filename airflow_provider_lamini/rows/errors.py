@@ -35,6 +35,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from airflow_provider_lamini.wording import short_name
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from typing import Self
@@ -42,24 +44,12 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.api.call import Json
 
 _MAX_COLUMNS = 50
-_MAX_NAME = 60
 
 
 def list_columns(columns: Sequence[str]) -> str:
     """The columns that exist, as a sentence."""
     more = ", ..." if len(columns) > _MAX_COLUMNS else ""
     return f"Existing columns: {', '.join(map(short_name, columns[:_MAX_COLUMNS])) or 'none'}{more}."
-
-
-def short_name(name: str) -> str:
-    """The name of a column for a message: on one line, and shortened.
-
-    If a file has no header line, its first line of data is taken for names.
-
-    :param name: name of the column
-    """
-    text = name if name.isprintable() else ascii(name)[1:-1]
-    return text if len(text) <= _MAX_NAME else f"{text[:_MAX_NAME]}..."
 
 
 class RowError(ValueError):

@@ -10,7 +10,8 @@ import msgspec
 
 from airflow_provider_lamini.rows.columns import column_of
 from airflow_provider_lamini.rows.conversation import hint_for
-from airflow_provider_lamini.rows.errors import ColumnError, MissingColumnError, list_columns, short_name
+from airflow_provider_lamini.rows.errors import ColumnError, MissingColumnError, list_columns
+from airflow_provider_lamini.wording import short_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence

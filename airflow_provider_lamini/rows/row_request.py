@@ -14,11 +14,12 @@ from airflow_provider_lamini.rows.conversation import (
     limited,
     parse_conversation,
 )
-from airflow_provider_lamini.rows.errors import BadRowError, NoPromptError, short_name
+from airflow_provider_lamini.rows.errors import BadRowError, NoPromptError
 from airflow_provider_lamini.rows.failures import FailureReason
 from airflow_provider_lamini.rows.parameters import parameter
 from airflow_provider_lamini.rows.prompt import PromptTemplate
 from airflow_provider_lamini.rows.screening import no_text
+from airflow_provider_lamini.wording import short_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence

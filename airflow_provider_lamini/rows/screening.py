@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from airflow_provider_lamini.rows.blank import any_blank, is_blank
 from airflow_provider_lamini.rows.columns import column_of
 from airflow_provider_lamini.rows.conversation import any_conversation, conversation_problem
-from airflow_provider_lamini.rows.errors import BadRowError, MissingColumnError, short_name
+from airflow_provider_lamini.rows.errors import BadRowError, MissingColumnError
 from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
-from airflow_provider_lamini.wording import counted
+from airflow_provider_lamini.wording import counted, short_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -9,12 +9,7 @@ from itertools import repeat
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from airflow_provider_lamini.rows.errors import (
-    BadRowError,
-    ColumnError,
-    InputError,
-    short_name,
-)
+from airflow_provider_lamini.rows.errors import BadRowError, ColumnError, InputError
 from airflow_provider_lamini.rows.sources.batch import MAX_LINE, Batch, Cursor, TextBatch, bad_row
 from airflow_provider_lamini.rows.sources.csv_dialect import (
     NULL,
@@ -26,7 +21,7 @@ from airflow_provider_lamini.rows.sources.csv_dialect import (
 from airflow_provider_lamini.rows.sources.projection import Projection, project_declared
 from airflow_provider_lamini.rows.sources.textfile import UTF8_MARK, InputFile, LineReader
 from airflow_provider_lamini.rows.values import split_usable
-from airflow_provider_lamini.wording import counted
+from airflow_provider_lamini.wording import counted, short_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence

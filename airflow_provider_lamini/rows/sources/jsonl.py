@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 import msgspec
 
 from airflow_provider_lamini.rows.columns import PROMPT
-from airflow_provider_lamini.rows.errors import BadRowError, InputError, short_name
+from airflow_provider_lamini.rows.errors import BadRowError, InputError
 from airflow_provider_lamini.rows.sources import json_layouts
 from airflow_provider_lamini.rows.sources.batch import Batch, Cursor, TextBatch, bad_row
 from airflow_provider_lamini.rows.sources.projection import field_values
 from airflow_provider_lamini.rows.sources.records import ROW_AS_TEXT, is_row_as_text
 from airflow_provider_lamini.rows.sources.textfile import UTF8_MARK, InputFile, LineReader
 from airflow_provider_lamini.rows.values import split_usable
-from airflow_provider_lamini.wording import counted
+from airflow_provider_lamini.wording import counted, short_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator

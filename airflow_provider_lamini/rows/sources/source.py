@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from airflow_provider_lamini.rows.columns import PROMPT, concatenate
-from airflow_provider_lamini.rows.errors import ColumnError, InputChangedError, InputError, short_name
+from airflow_provider_lamini.rows.errors import ColumnError, InputChangedError, InputError
 from airflow_provider_lamini.rows.sources.batch import FAILED, Cursor, SourceChunk, SourceRow, kept_batches
 from airflow_provider_lamini.rows.sources.finder import FileFinder, is_errors_file
 from airflow_provider_lamini.rows.sources.forms import (
@@ -38,7 +38,7 @@ from airflow_provider_lamini.rows.sources.tables import (
 from airflow_provider_lamini.rows.storage.local import TemporaryFile
 from airflow_provider_lamini.rows.storage.uris import redacted_uri, short_uri
 from airflow_provider_lamini.rows.values import is_path_object, kind
-from airflow_provider_lamini.wording import counted
+from airflow_provider_lamini.wording import counted, short_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
