@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_provider_lamini.corpus.pairs import REFUSE, PairReader
 from airflow_provider_lamini.rows.bad_rows import BadRows
-from airflow_provider_lamini.rows.blank import is_blank
 from airflow_provider_lamini.rows.errors import BadRowError, InputError
 from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
 from airflow_provider_lamini.rows.sources.forms import is_result
 from airflow_provider_lamini.rows.sources.source import open_source
+from airflow_provider_lamini.rows.texts import is_blank
 from airflow_provider_lamini.rows.values import json_value
 from airflow_provider_lamini.wording import counted
 

@@ -11,8 +11,6 @@ import msgspec
 
 from airflow_provider_lamini.api.call import FilePart
 from airflow_provider_lamini.rows.bad_rows import BadRowPolicy, BadRows
-from airflow_provider_lamini.rows.blank import any_blank, is_blank
-from airflow_provider_lamini.rows.conversation import conversation_problem
 from airflow_provider_lamini.rows.errors import (
     BadRowError,
     ColumnError,
@@ -32,6 +30,7 @@ from airflow_provider_lamini.rows.sources.options import InputOptions
 from airflow_provider_lamini.rows.sources.read_once import ReadOnceInput
 from airflow_provider_lamini.rows.sources.source import open_source
 from airflow_provider_lamini.rows.storage.local import TemporaryFile
+from airflow_provider_lamini.rows.texts import any_blank, conversation_problem, is_blank
 from airflow_provider_lamini.wording import counted, short_name
 
 if TYPE_CHECKING:

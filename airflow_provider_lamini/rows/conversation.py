@@ -1,14 +1,12 @@
-"""Conversations in a column: the chat fine-tuning format, or the bodies of an OpenAI batch file."""
+"""Conversations as rows send them: the chat fine-tuning format, or the bodies of an OpenAI batch file."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from airflow_provider_lamini.rows.blank import none_begins_with
 from airflow_provider_lamini.rows.parameters import parameter
 from airflow_provider_lamini.wording import short_name
 
@@ -39,10 +37,6 @@ _MEANT_ROLES = {
     **dict.fromkeys(("ai", "bot", "chatgpt", "gpt", "model"), "assistant"),
 }
 """The role that is meant by what other tools write. A platform may have more roles of its own."""
-_JSON_START = frozenset("[{ \t\r\n")
-_WORDS = ("role", "from")
-_AS_PYTHON = re.compile(r"\s*\[\s*\{\s*'(?:role|content|from|value)'\s*:.*\}\s*\]\s*\Z", re.DOTALL)
-"""A conversation as Python writes it, and pandas to a CSV file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,55 +116,6 @@ def limited(found: Conversation, limits: ChatLimits) -> Conversation:
     return Conversation(found.messages, parameters, {})
 
 
-def is_conversation(value: Json) -> bool:
-    """Whether a value looks like a list of messages, like a body with one, or like the text of either."""
-    if isinstance(value, str):
-        if value[:1] not in _JSON_START or not any(word in value for word in _WORDS):
-            return False
-        try:
-            return is_conversation(msgspec.json.decode(value, type=list | dict))
-        except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError):
-            return _AS_PYTHON.match(value) is not None
-    if isinstance(value, dict):
-        value = value.get("messages") or value.get("conversations")
-    return isinstance(value, list) and bool(value) and all(map(_is_message, value))
-
-
-def are_plain(values: Iterable[object]) -> bool:
-    """Whether it is certain, from the first characters alone, that all values are texts and none is a conversation.
-
-    :param values: any values
-    """
-    return none_begins_with(_JSON_START, values)
-
-
-def any_conversation(values: Sequence[Json]) -> bool:
-    """Whether any value is a conversation (`is_conversation`).
-
-    :param values: any values
-    """
-    return not are_plain(values) and any(map(is_conversation, values))
-
-
-def conversation_problem(value: Json, column: str, remedy: str) -> str | None:
-    """What is wrong with a value that would become a prompt and is a conversation; ``None`` for anything else.
-
-    :param value: the value
-    :param column: its column
-    :param remedy: what to do with a conversation
-    """
-    if not is_conversation(value):
-        return None
-    if isinstance(value, str) and _AS_PYTHON.match(value):
-        remedy = f"Write it as JSON. {remedy}"
-    elif _has_other_names(msgspec.json.decode(value) if isinstance(value, str) else value):
-        remedy = f"Rename 'from' and 'value' in it to 'role' and 'content'. {remedy}"
-    return (
-        f"the column {short_name(column)!r} has a conversation. {remedy}, or write a template around it to send its JSON text, "
-        "such as 'Summarize: {...}'"
-    )
-
-
 def hint_for(columns: Iterable[str]) -> str:
     """What to try if a prompt names no column of rows that hold conversations; empty if they hold none.
 
@@ -182,21 +127,6 @@ def hint_for(columns: Iterable[str]) -> str:
     if "messages" in names:
         return "If the column 'messages' holds conversations, pass messages='messages' with endpoint='chat'. "
     return ""
-
-
-def _is_message(item: Json) -> bool:
-    if not isinstance(item, dict):
-        return False
-    if "role" in item:
-        return "content" in item or "tool_calls" in item
-    return isinstance(item.get("from"), str) and isinstance(item.get("value"), str)
-
-
-def _has_other_names(value: Json) -> bool:
-    """Whether a conversation has the names of ShareGPT."""
-    if isinstance(value, dict):
-        value = value.get("messages") or value.get("conversations")
-    return isinstance(value, list) and any(isinstance(item, dict) and "role" not in item for item in value)
 
 
 def _hint(value: Mapping[str, Json]) -> str:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from airflow_provider_lamini.rows.blank import is_blank
 from airflow_provider_lamini.rows.conversation import (
     Conversation,
     ConversationError,
@@ -19,6 +18,7 @@ from airflow_provider_lamini.rows.failures import FailureReason
 from airflow_provider_lamini.rows.parameters import parameter
 from airflow_provider_lamini.rows.prompt import PromptTemplate
 from airflow_provider_lamini.rows.screening import no_text
+from airflow_provider_lamini.rows.texts import is_blank
 from airflow_provider_lamini.wording import short_name
 
 if TYPE_CHECKING:

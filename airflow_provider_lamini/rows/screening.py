@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from airflow_provider_lamini.rows.blank import any_blank, is_blank
 from airflow_provider_lamini.rows.columns import column_of
-from airflow_provider_lamini.rows.conversation import any_conversation, conversation_problem
 from airflow_provider_lamini.rows.errors import BadRowError, MissingColumnError
 from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
+from airflow_provider_lamini.rows.texts import any_blank, any_conversation, conversation_problem, is_blank
 from airflow_provider_lamini.wording import counted, short_name
 
 if TYPE_CHECKING:

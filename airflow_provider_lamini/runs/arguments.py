@@ -137,7 +137,7 @@ def text(name: str, value: object) -> str:
     :param value: the text
     :raises InvalidArgumentError: if it is empty, or not a text
     """
-    from airflow_provider_lamini.rows.blank import is_blank
+    from airflow_provider_lamini.rows.texts import is_blank
 
     if not isinstance(value, str) or is_blank(value):
         actual = "an empty one" if isinstance(value, str) else a_type(value)

@@ -15,8 +15,6 @@ from airflow_provider_lamini.api.client import AsyncClient
 from airflow_provider_lamini.api.errors import PlatformError
 from airflow_provider_lamini.exceptions import AnswerError, InvalidArgumentError
 from airflow_provider_lamini.hooks.telemetry import DIRECT, report_requests, report_rows
-from airflow_provider_lamini.rows.blank import is_blank
-from airflow_provider_lamini.rows.conversation import is_conversation
 from airflow_provider_lamini.rows.counts import Counts
 from airflow_provider_lamini.rows.errors import BadRowError
 from airflow_provider_lamini.rows.limits import FailureLimit
@@ -25,6 +23,7 @@ from airflow_provider_lamini.rows.sources.forms import is_path
 from airflow_provider_lamini.rows.sources.function import FunctionInput
 from airflow_provider_lamini.rows.sources.source import ListSource, open_source
 from airflow_provider_lamini.rows.sources.tables import is_table
+from airflow_provider_lamini.rows.texts import is_blank, is_conversation
 from airflow_provider_lamini.rows.tokens import sum_tokens
 from airflow_provider_lamini.runs.arguments import plain_name, text, valid_unicode
 from airflow_provider_lamini.runs.event_loop import run_in_thread

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from airflow_provider_lamini.rows.blank import any_blank
 from airflow_provider_lamini.rows.columns import column_of, kinds_of
-from airflow_provider_lamini.rows.conversation import any_conversation
 from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
+from airflow_provider_lamini.rows.texts import any_blank, any_conversation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -100,11 +99,11 @@ class Batch(ABC):
         )
 
     def is_blank(self, column: str) -> bool:
-        """Whether any row has a blank text in a column (`blank.is_blank`)."""
+        """Whether any row has a blank text in a column (`texts.is_blank`)."""
         return any_blank(column_of(self.rows, column))
 
     def has_conversation(self, column: str) -> bool:
-        """Whether any row has a conversation in a column (`conversation.is_conversation`)."""
+        """Whether any row has a conversation in a column (`texts.is_conversation`)."""
         return any_conversation(column_of(self.rows, column))
 
     def missing(self, column: str) -> int | None:

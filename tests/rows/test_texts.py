@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from airflow_provider_lamini.rows.blank import all_visible, any_blank, is_blank
+from airflow_provider_lamini.rows.texts import all_visible, any_blank, is_blank
 
 INVISIBLE = [
     "",
