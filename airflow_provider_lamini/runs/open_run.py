@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from airflow_provider_lamini.exceptions import BudgetExceededError, TooManyFailedRowsError
-from airflow_provider_lamini.rows.columns import PassthroughCache
+from airflow_provider_lamini.rows.columns import Table, column_of
 from airflow_provider_lamini.rows.counts import Counts, describe_failures
 from airflow_provider_lamini.rows.errors import (
     BadRowError,
@@ -22,9 +24,7 @@ from airflow_provider_lamini.rows.run_files import LEDGER, keys_name
 from airflow_provider_lamini.rows.screening import screen
 from airflow_provider_lamini.rows.sources.batch import SourceChunk
 from airflow_provider_lamini.rows.sources.chunk_reader import ChunkReader
-from airflow_provider_lamini.rows.sources.validation import (
-    needed_columns,
-)
+from airflow_provider_lamini.rows.sources.validation import needed_columns
 from airflow_provider_lamini.wording import counted
 
 if TYPE_CHECKING:
@@ -49,6 +49,9 @@ storage while it sends direct requests."""
 
 LAST_CHECK = 0.5
 """Seconds before the end of a run within which such a check counts as the last one, on an object store."""
+
+PASSTHROUGH_CACHE_BYTES = 16 * 1024 * 1024
+"""Size of the cache of passthrough columns of a task that waits in its worker. Chunks that do not fit are read again."""
 
 _CHANGED = (
     "The input (or max_prompt_chars) was changed while the task ran; nothing more was sent. Restore it and clear the task, or "
@@ -103,6 +106,51 @@ class ChunkRows(NamedTuple):
     def fingerprint(self) -> str:
         """Hash of the prompts."""
         return fingerprint(self.keys)
+
+
+class PassthroughCache:
+    """Keeps the passthrough columns of chunks until their results arrive, so that the input is read once.
+
+    Columns are encoded: a chunk of numbers takes a tenth of the memory of Python objects.
+
+    :param columns: the passthrough columns
+    :param max_bytes: maximum size of all encoded chunks together; 0 turns the cache off
+    """
+
+    def __init__(self, columns: Sequence[str], max_bytes: int) -> None:
+        self._columns = columns
+        self._free_bytes = max_bytes
+        self._chunks: dict[int, tuple[int, bytes]] = {}
+
+    def put(self, number: int, rows: Sequence[Row]) -> None:
+        """Keep the rows of a chunk, if they fit.
+
+        :param number: the chunk's number
+        :param rows: its rows, at least one
+        """
+        # Estimate from one row first: encoding rows that do not fit would cost as much as reading them again.
+        if len(self._encode(rows[:1])) * len(rows) > self._free_bytes:
+            return
+        encoded = self._encode(rows)
+        if 0 < len(encoded) <= self._free_bytes:
+            self._free_bytes -= len(encoded)
+            self._chunks[number] = len(rows), encoded
+
+    def pop(self, number: int) -> Table | None:
+        """Remove the rows of a chunk from the cache and return them; ``None`` if they are not in it."""
+        count, encoded = self._chunks.pop(number, (0, b""))
+        self._free_bytes += len(encoded)
+        if not encoded:
+            return None
+        columns = msgspec.msgpack.decode(encoded)
+        return Table(dict(zip(self._columns, columns, strict=True)), count)
+
+    def _encode(self, rows: Sequence[Row]) -> bytes:
+        """Encode the columns of some rows; empty if they contain an integer with more than 64 bits."""
+        try:
+            return msgspec.msgpack.encode([list(column_of(rows, column)) for column in self._columns])
+        except OverflowError:
+            return b""
 
 
 class OpenRun:
@@ -291,9 +339,10 @@ class OpenRun:
         self.ledger.check_acquired(max_age=OWNERSHIP_CHECK_INTERVAL)
         indices, again = self.source.indices(chunk.first_row, chunk.rows), self.ledger.may_have_part(chunk)
         self.writer.write(chunk.number, indices, rows, result, again=again)
-        counts = result.counts(chunk.retried + retried, {**self.writer.sums(result), **(sums or {})})
+        groups, all_sums = self.writer.groups(result), {**self.writer.sums(result), **(sums or {})}
+        counts = result.counts(chunk.retried + retried, all_sums)
         with self.ledger.transaction(later=later) as change:
-            change.finish(chunk, counts, self.writer.groups(result))
+            change.finish(chunk, counts, groups)
 
     def pause_chunk(
         self, chunk: Chunk, left: list[int], result: ChunkResult, *, retried: int, sums: Mapping[str, float]

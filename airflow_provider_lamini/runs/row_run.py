@@ -14,7 +14,6 @@ from airflow_provider_lamini.api.errors import PlatformError
 from airflow_provider_lamini.exceptions import InvalidArgumentError, StorageError
 from airflow_provider_lamini.hooks.telemetry import DIRECT, report_rows
 from airflow_provider_lamini.rows.answers import RowResult
-from airflow_provider_lamini.rows.columns import MAX_BYTES
 from airflow_provider_lamini.rows.counts import Counts, describe_failures, describe_tokens
 from airflow_provider_lamini.rows.endpoints import JobEndpoint
 from airflow_provider_lamini.rows.output.chunk_result import NOT_ANSWERED
@@ -32,7 +31,7 @@ from airflow_provider_lamini.runs.inline import (
     require_outputs,
     send_all,
 )
-from airflow_provider_lamini.runs.open_run import CURRENT_CHECK_INTERVAL, LAST_CHECK
+from airflow_provider_lamini.runs.open_run import CURRENT_CHECK_INTERVAL, LAST_CHECK, PASSTHROUGH_CACHE_BYTES
 from airflow_provider_lamini.runs.opening import dry_run, open_run
 from airflow_provider_lamini.runs.outcome import Done, WaitFor
 from airflow_provider_lamini.runs.report import write_reports
@@ -177,7 +176,7 @@ class RowRun:
             owner=task.identity.as_dict(),
             platform_url=task.settings.base_url,
             must_exist=resumed or self._has_begun,
-            cache_bytes=0 if task.options.deferrable else MAX_BYTES,
+            cache_bytes=0 if task.options.deferrable else PASSTHROUGH_CACHE_BYTES,
             stack=stack,
             log=task.log,
         )

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_lamini.rows.columns import PassthroughCache, Table
+from airflow_provider_lamini.rows.columns import Table
+from airflow_provider_lamini.runs.open_run import PassthroughCache
 
 ROWS = [{"id": number, "name": f"row {number}", "prompt": "x" * 100} for number in range(10)]
 
