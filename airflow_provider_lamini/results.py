@@ -23,10 +23,10 @@ from airflow_provider_lamini.rows.errors import IncompleteOutputError, OutputErr
 from airflow_provider_lamini.rows.output.manifest import read_manifest
 from airflow_provider_lamini.rows.output.reading import REMEDY, part_rows
 from airflow_provider_lamini.rows.output.shards import Shard, Shards, load_shards
-from airflow_provider_lamini.rows.run_files import SHARDS
 from airflow_provider_lamini.rows.sources.forms import folder_of_run
 from airflow_provider_lamini.rows.storage.data_names import file_data
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
+from airflow_provider_lamini.rows.storage.run_files import SHARDS
 from airflow_provider_lamini.wording import counted
 
 if TYPE_CHECKING:

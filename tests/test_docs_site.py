@@ -24,8 +24,8 @@ NOT_OF_TASKS = ("airflow_provider_lamini.local", "airflow_provider_lamini.plugin
 INTERNAL_ERRORS = {
     "AttemptFailed": "api.failures: the client turns it into a PlatformError",
     "TooLargeError": "api.transfer: the client turns it into a ResponseTooLargeError",
-    "MisfitError": "rows.output_shape: makes a failed row",
-    "ConversationError": "rows.conversation: makes a bad row",
+    "MisfitError": "rows.answers.output_shape: makes a failed row",
+    "ConversationError": "rows.prompts.conversation: makes a bad row",
     "BusyError": "rows.storage.base: the folder turns it into a FolderBusyError",
     "DamagedStreamError": "rows.sources.compression: turned into an InputError where it is raised",
 }

@@ -22,6 +22,7 @@ from airflow_provider_lamini.jobs.event import EndedJob, JobEvent, LostJob
 from airflow_provider_lamini.jobs.known_jobs import KnownJobs
 from airflow_provider_lamini.jobs.state import JobState, JobStatus
 from airflow_provider_lamini.results import SHARDS, read_shards
+from airflow_provider_lamini.rows.batch import Cursor
 from airflow_provider_lamini.rows.counts import Counts
 from airflow_provider_lamini.rows.errors import IncompleteOutputError, OutputError, UnreadableLedgerError
 from airflow_provider_lamini.rows.ledger.document import (
@@ -36,9 +37,8 @@ from airflow_provider_lamini.rows.ledger.document import (
 from airflow_provider_lamini.rows.ledger.ledger import Ledger
 from airflow_provider_lamini.rows.output.manifest import Manifest, Part, read_manifest
 from airflow_provider_lamini.rows.output.shards import Shard, Shards
-from airflow_provider_lamini.rows.run_files import LEDGER, MANIFEST
-from airflow_provider_lamini.rows.sources.batch import Cursor
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
+from airflow_provider_lamini.rows.storage.run_files import LEDGER, MANIFEST
 from airflow_provider_lamini.runs.submission_record import Submission
 from airflow_provider_lamini.runs.task_record import TaskRecord
 from airflow_provider_lamini.triggers.job import JobTrigger

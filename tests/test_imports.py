@@ -102,9 +102,11 @@ def test_a_trigger_loads_only_the_platform_of_its_jobs(beside_airflow, kind, oth
 
 
 def test_validating_the_prices_of_a_connection_loads_nothing_that_reads_or_judges_rows():
-    names = loaded("import airflow_provider_lamini.rows.prices")
+    names = loaded("import airflow_provider_lamini.rows.answers.prices")
     rows = {name for name in names if name.startswith("airflow_provider_lamini.rows.")}
-    assert rows == {f"airflow_provider_lamini.rows.{name}" for name in ("numbers", "prices", "tokens")}
+    assert rows == {
+        f"airflow_provider_lamini.rows.{name}" for name in ("answers", "answers.prices", "numbers", "tokens")
+    }
     assert not top_packages(names) & {*CLIENT, *HEAVY}
 
 

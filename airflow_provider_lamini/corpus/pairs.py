@@ -11,6 +11,7 @@ import msgspec
 
 from airflow_provider_lamini.api.call import FilePart
 from airflow_provider_lamini.rows.bad_rows import BadRowPolicy, BadRows
+from airflow_provider_lamini.rows.batch import limited
 from airflow_provider_lamini.rows.errors import (
     BadRowError,
     ColumnError,
@@ -22,10 +23,9 @@ from airflow_provider_lamini.rows.errors import (
 )
 from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
 from airflow_provider_lamini.rows.limits import Budget
-from airflow_provider_lamini.rows.prompt import PromptTemplate
-from airflow_provider_lamini.rows.row_request import ConversationText, RequestTemplate
-from airflow_provider_lamini.rows.screening import makes_blank
-from airflow_provider_lamini.rows.sources.batch import limited
+from airflow_provider_lamini.rows.prompts.row_request import ConversationText, RequestTemplate
+from airflow_provider_lamini.rows.prompts.screening import makes_blank
+from airflow_provider_lamini.rows.prompts.template import PromptTemplate
 from airflow_provider_lamini.rows.sources.options import InputOptions
 from airflow_provider_lamini.rows.sources.read_once import ReadOnceInput
 from airflow_provider_lamini.rows.sources.source import open_source
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
     from typing import BinaryIO
 
-    from airflow_provider_lamini.rows.sources.batch import Batch
+    from airflow_provider_lamini.rows.batch import Batch
     from airflow_provider_lamini.rows.sources.source import Source
     from airflow_provider_lamini.rows.values import Row
 

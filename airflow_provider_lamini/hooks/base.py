@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.api.settings import ClientSettings
     from airflow_provider_lamini.hooks.connection import ConnectionInfo
     from airflow_provider_lamini.platforms.base import Platform
-    from airflow_provider_lamini.rows.prices import Price
+    from airflow_provider_lamini.rows.answers.prices import Price
 
 T = TypeVar("T")
 

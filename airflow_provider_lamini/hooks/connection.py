@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
 
     from airflow_provider_lamini.platforms.base import ConnectionForm, Platform
-    from airflow_provider_lamini.rows.prices import Price
+    from airflow_provider_lamini.rows.answers.prices import Price
 
 C = TypeVar("C")
 
@@ -241,7 +241,7 @@ def _connection_info(conn: Connection, platform: Platform) -> ConnectionInfo:
 def _prices(value: dict[str, object]) -> dict[str, Price]:
     if not value:
         return {}
-    from airflow_provider_lamini.rows.prices import parse_prices
+    from airflow_provider_lamini.rows.answers.prices import parse_prices
 
     try:
         return parse_prices(value)

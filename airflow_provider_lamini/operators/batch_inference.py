@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.api.call import Json
     from airflow_provider_lamini.hooks.lamini import LaminiHook
     from airflow_provider_lamini.platforms.lamini.endpoints import Inference
-    from airflow_provider_lamini.rows.prompt import PromptTemplate
+    from airflow_provider_lamini.rows.prompts.template import PromptTemplate
     from airflow_provider_lamini.runs.row_run import RowRun
     from airflow_provider_lamini.runs.task import TaskRun
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow_provider_lamini.hooks.lamini import LaminiHook
-    from airflow_provider_lamini.rows.answers import RowResult
+    from airflow_provider_lamini.rows.answers.judging import RowResult
     from airflow_provider_lamini.runs.row_run import InlineRun, RowRun
     from airflow_provider_lamini.runs.task import TaskRun
 

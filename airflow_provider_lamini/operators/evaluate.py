@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.hooks.lamini import LaminiHook
     from airflow_provider_lamini.operators.batch_inference import OutputTypeArgument
     from airflow_provider_lamini.platforms.lamini.endpoints import Inference
-    from airflow_provider_lamini.rows.prompt import PromptTemplate
+    from airflow_provider_lamini.rows.prompts.template import PromptTemplate
     from airflow_provider_lamini.runs.model_comparison import ModelComparison
     from airflow_provider_lamini.runs.row_run_config import RowRunConfig
     from airflow_provider_lamini.runs.task import TaskRun

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.hooks.lamini import LaminiHook
     from airflow_provider_lamini.operators.batch_inference import OutputTypeArgument
     from airflow_provider_lamini.platforms.lamini.endpoints import RagQuery
-    from airflow_provider_lamini.rows.answers import RowResult
+    from airflow_provider_lamini.rows.answers.judging import RowResult
     from airflow_provider_lamini.rows.output.manifest import Manifest
     from airflow_provider_lamini.runs.lamini.memory_rag import QueryReadyIndex
     from airflow_provider_lamini.runs.row_run import InlineRun, RowRun

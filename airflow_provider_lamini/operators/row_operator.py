@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.hooks.base import PlatformHook
     from airflow_provider_lamini.rows.endpoints import DirectEndpoint, JobEndpoint
     from airflow_provider_lamini.rows.output.parts import PartWriter
-    from airflow_provider_lamini.rows.prompt import PromptTemplate
+    from airflow_provider_lamini.rows.prompts.template import PromptTemplate
     from airflow_provider_lamini.runs.row_run_config import RowRunConfig
     from airflow_provider_lamini.runs.task import TaskRun, Work
 
@@ -321,7 +321,7 @@ class RowOperator(BaseOperator):
         """
         from airflow_provider_lamini.rows.limits import Budget
         from airflow_provider_lamini.rows.output.parts import PartWriter, check_passthrough
-        from airflow_provider_lamini.rows.prompt import PromptTemplate
+        from airflow_provider_lamini.rows.prompts.template import PromptTemplate
         from airflow_provider_lamini.runs.row_run_config import RowRunConfig
 
         writer = writer or PartWriter

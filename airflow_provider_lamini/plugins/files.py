@@ -10,7 +10,7 @@ from airflow_provider_lamini.exceptions import StorageError
 from airflow_provider_lamini.plugins.bounded import BOUNDED, PageError
 from airflow_provider_lamini.plugins.stored_task import TaskKey, load_task
 from airflow_provider_lamini.rows.errors import RowError
-from airflow_provider_lamini.rows.run_files import MANIFEST, REPORT, reservation_file
+from airflow_provider_lamini.rows.storage.run_files import MANIFEST, REPORT, reservation_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,8 +16,8 @@ from airflow_provider_lamini.plugins import files
 from airflow_provider_lamini.plugins.bounded import PageError
 from airflow_provider_lamini.plugins.jobs import MAX_TEXT, may_read_connection, read_states
 from airflow_provider_lamini.plugins.stored_task import LINKS, RESULT, TaskKey, load_task
+from airflow_provider_lamini.rows.answers.prices import COST, UNPRICED, describe_cost
 from airflow_provider_lamini.rows.errors import RowError
-from airflow_provider_lamini.rows.prices import COST, UNPRICED, describe_cost
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -167,8 +167,8 @@ def _show_index(key: TaskKey, manifest: str, conn_id: str | None) -> RunDetails:
 def _read_runs(key: TaskKey, output: str, conn_id: str | None) -> RunDetails:
     """Read the run in a folder, or those of the models that an evaluation compares."""
     from airflow_provider_lamini.rows.output.reading import RunFiles
-    from airflow_provider_lamini.rows.run_files import ROLES
     from airflow_provider_lamini.rows.storage.folder import OutputFolder
+    from airflow_provider_lamini.rows.storage.run_files import ROLES
 
     folder = OutputFolder(output, conn_id)
     details = _read_run(key, folder)
@@ -196,7 +196,7 @@ def _read_runs(key: TaskKey, output: str, conn_id: str | None) -> RunDetails:
 def _read_run(key: TaskKey, folder: OutputFolder) -> RunDetails | None:
     """Read a run; ``None`` if the folder has none."""
     from airflow_provider_lamini.rows.output.reading import first_rows, read_run_files
-    from airflow_provider_lamini.rows.run_files import REPORT_HTML
+    from airflow_provider_lamini.rows.storage.run_files import REPORT_HTML
 
     run = read_run_files(folder)
     if run.ledger is None:

@@ -1,1 +1,1 @@
-"""Rows in and out of object storage: sources, sinks, ledger."""
+"""Rows from and to storage, in bounded memory: sources, prompts, ledger, answers, output."""

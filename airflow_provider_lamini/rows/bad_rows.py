@@ -13,8 +13,8 @@ from airflow_provider_lamini.rows.limits import FailureLimit
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from airflow_provider_lamini.rows.batch import Batch
     from airflow_provider_lamini.rows.failures import RowFailure
-    from airflow_provider_lamini.rows.sources.batch import Batch
 
 NO_FAILURES = FailureLimit(count=0)
 _MAX_EXAMPLES = 3

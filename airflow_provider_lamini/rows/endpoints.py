@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow_provider_lamini.api.call import Call
-    from airflow_provider_lamini.rows.answers import RowResult
+    from airflow_provider_lamini.rows.answers.judging import RowResult
     from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
 
 

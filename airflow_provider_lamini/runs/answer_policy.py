@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Literal, Union, cast, get_args, get_origin
 
 from airflow_provider_lamini.api.output_types import check_output_type, json_schema
 from airflow_provider_lamini.exceptions import InvalidArgumentError
-from airflow_provider_lamini.rows.answers import ACCEPTABLE, AnswerPolicy
+from airflow_provider_lamini.rows.answers.judging import ACCEPTABLE, AnswerPolicy
+from airflow_provider_lamini.rows.answers.output_shape import OutputShape, schema_validator
 from airflow_provider_lamini.rows.errors import MissingExtraError
 from airflow_provider_lamini.rows.failures import FailureReason
 from airflow_provider_lamini.rows.output.parts import text_writer
-from airflow_provider_lamini.rows.output_shape import OutputShape, schema_validator
 from airflow_provider_lamini.runs.arguments import ModelClass, flag, imported, json_object, one_of, shown
 
 if TYPE_CHECKING:
     from airflow_provider_lamini.api.call import Json
-    from airflow_provider_lamini.rows.answers import Check
+    from airflow_provider_lamini.rows.answers.judging import Check
     from airflow_provider_lamini.rows.endpoints import DirectEndpoint, JobEndpoint
     from airflow_provider_lamini.rows.output.parts import PartWriter
 

@@ -153,7 +153,7 @@ def not_a_file(name: str, value: T, *, read: bool = True) -> T:
     :param read: whether that is so for this argument
     :raises InvalidArgumentError: if it looks like the name of a file
     """
-    from airflow_provider_lamini.rows.prompt import names_prompt_file
+    from airflow_provider_lamini.rows.prompts.template import names_prompt_file
 
     if isinstance(value, str) and names_prompt_file(value):
         why = "is not in the Dag's folder: correct the name, or give" if read else "is not read: give"

@@ -25,7 +25,7 @@ from airflow_provider_lamini.jobs.state import JobState, JobStatus
 from airflow_provider_lamini.platforms import job_kind
 from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
 from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
-from airflow_provider_lamini.rows.run_files import remove_run
+from airflow_provider_lamini.rows.storage.run_files import remove_run
 from airflow_provider_lamini.runs.failed_jobs import (
     MAX_FAILED_JOBS,
     failed_jobs,

@@ -27,10 +27,10 @@ from airflow_provider_lamini.exceptions import (
 )
 from airflow_provider_lamini.hooks.telemetry import report_requests
 from airflow_provider_lamini.jobs.progress import Progress
-from airflow_provider_lamini.rows.answers import RowResult, set_result
+from airflow_provider_lamini.rows.answers.judging import RowResult, set_result
+from airflow_provider_lamini.rows.answers.prices import sum_usage
 from airflow_provider_lamini.rows.endpoints import ServedEndpoint
 from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
-from airflow_provider_lamini.rows.prices import sum_usage
 from airflow_provider_lamini.rows.tokens import sum_tokens
 from airflow_provider_lamini.runs.chunk_jobs import REFUSALS, TOO_LARGE
 from airflow_provider_lamini.runs.event_loop import run_in_thread

@@ -7,23 +7,23 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from airflow_provider_lamini.rows.batch import Cursor
 from airflow_provider_lamini.rows.columns import column_of
 from airflow_provider_lamini.rows.errors import IncompleteOutputError, InputChangedError
 from airflow_provider_lamini.rows.hashes import KEY_SIZE, row_keys
 from airflow_provider_lamini.rows.ledger.document import load
 from airflow_provider_lamini.rows.ledger.ledger import Ledger
 from airflow_provider_lamini.rows.output.reading import part_rows
-from airflow_provider_lamini.rows.run_files import MANIFEST, keys_name, part_name
-from airflow_provider_lamini.rows.screening import screen
-from airflow_provider_lamini.rows.sources.batch import Cursor
+from airflow_provider_lamini.rows.prompts.screening import screen
 from airflow_provider_lamini.rows.sources.chunk_reader import ChunkReader
 from airflow_provider_lamini.rows.sources.validation import needed_columns
+from airflow_provider_lamini.rows.storage.run_files import MANIFEST, keys_name, part_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from airflow_provider_lamini.rows.batch import SourceChunk
     from airflow_provider_lamini.rows.ledger.document import Header, LedgerDocument
-    from airflow_provider_lamini.rows.sources.batch import SourceChunk
     from airflow_provider_lamini.rows.sources.source import Source
     from airflow_provider_lamini.rows.storage.folder import OutputFolder
     from airflow_provider_lamini.runs.row_run_config import RowRunConfig

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_lamini.api.settings import ClientSettings
     from airflow_provider_lamini.hooks.base import PlatformHook
-    from airflow_provider_lamini.rows.prices import Price
+    from airflow_provider_lamini.rows.answers.prices import Price
     from airflow_provider_lamini.runs.outcome import Log
 
 T = TypeVar("T")

@@ -32,10 +32,10 @@ from airflow_provider_lamini.wording import a_type, counted
 if TYPE_CHECKING:
     from airflow_provider_lamini.api.call import Call
     from airflow_provider_lamini.api.settings import ClientSettings
-    from airflow_provider_lamini.rows.answers import RowResult
+    from airflow_provider_lamini.rows.answers.judging import RowResult
     from airflow_provider_lamini.rows.errors import RowError
     from airflow_provider_lamini.rows.failures import RowFailure
-    from airflow_provider_lamini.rows.prompt import PromptTemplate
+    from airflow_provider_lamini.rows.prompts.template import PromptTemplate
     from airflow_provider_lamini.rows.sources.options import InputOptions
     from airflow_provider_lamini.rows.tokens import TokenUsage
     from airflow_provider_lamini.rows.values import Row

@@ -9,8 +9,8 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING
 
-from airflow_provider_lamini.rows.run_files import kept_rows_file, kept_rows_files
 from airflow_provider_lamini.rows.sources.source import FileSource
+from airflow_provider_lamini.rows.storage.run_files import kept_rows_file, kept_rows_files
 
 if TYPE_CHECKING:
     from airflow_provider_lamini.rows.sources.read_once import ReadOnceInput

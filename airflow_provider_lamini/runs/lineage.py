@@ -347,7 +347,7 @@ def _counts(result: Mapping[str, object], totals: Sequence[Counts]) -> dict[str,
 
 
 def _usage(result: Mapping[str, object], written: Mapping[str, Counts]) -> dict[str, float]:
-    from airflow_provider_lamini.rows.prices import COST, UNPRICED
+    from airflow_provider_lamini.rows.answers.prices import COST, UNPRICED
 
     tokens = result.get("tokens")
     found = [dict(tokens)] if isinstance(tokens, Mapping) else [each.sums for each in written.values()]

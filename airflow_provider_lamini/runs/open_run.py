@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from airflow_provider_lamini.exceptions import BudgetExceededError, TooManyFailedRowsError
+from airflow_provider_lamini.rows.batch import SourceChunk
 from airflow_provider_lamini.rows.columns import Table, column_of
 from airflow_provider_lamini.rows.counts import Counts, describe_failures
 from airflow_provider_lamini.rows.errors import (
@@ -20,21 +21,20 @@ from airflow_provider_lamini.rows.errors import (
 )
 from airflow_provider_lamini.rows.hashes import digest, fingerprint, row_keys
 from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
-from airflow_provider_lamini.rows.run_files import LEDGER, keys_name
-from airflow_provider_lamini.rows.screening import screen
-from airflow_provider_lamini.rows.sources.batch import SourceChunk
+from airflow_provider_lamini.rows.prompts.screening import screen
 from airflow_provider_lamini.rows.sources.chunk_reader import ChunkReader
 from airflow_provider_lamini.rows.sources.validation import needed_columns
+from airflow_provider_lamini.rows.storage.run_files import LEDGER, keys_name
 from airflow_provider_lamini.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from airflow_provider_lamini.rows.batch import Cursor
     from airflow_provider_lamini.rows.failures import RowFailure
     from airflow_provider_lamini.rows.ledger.document import Chunk, ChunkSubmission
     from airflow_provider_lamini.rows.ledger.ledger import Ledger
     from airflow_provider_lamini.rows.output.reuse import EarlierResult, EarlierRun
-    from airflow_provider_lamini.rows.sources.batch import Cursor
     from airflow_provider_lamini.rows.sources.source import Source
     from airflow_provider_lamini.rows.storage.folder import OutputFolder
     from airflow_provider_lamini.rows.values import Row

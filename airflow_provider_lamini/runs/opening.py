@@ -22,13 +22,13 @@ from airflow_provider_lamini.rows.output.failed_rows import (
     whole_input_version,
 )
 from airflow_provider_lamini.rows.output.reuse import open_earlier
-from airflow_provider_lamini.rows.run_files import kept_rows_files
 from airflow_provider_lamini.rows.sources.source import FileSource, open_source
 from airflow_provider_lamini.rows.sources.validation import (
     check_input_apart,
     validate_input,
 )
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
+from airflow_provider_lamini.rows.storage.run_files import kept_rows_files
 from airflow_provider_lamini.runs.extension import extend_run
 from airflow_provider_lamini.runs.kept_rows import open_kept_rows
 from airflow_provider_lamini.runs.open_run import OpenRun

@@ -8,8 +8,8 @@ import msgspec
 
 from airflow_provider_lamini.rows.errors import LedgerConflictError
 from airflow_provider_lamini.rows.ledger.document import describe_owner
-from airflow_provider_lamini.rows.run_files import LEDGER, REPORT, reservation_file
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
+from airflow_provider_lamini.rows.storage.run_files import LEDGER, REPORT, reservation_file
 
 if TYPE_CHECKING:
     from airflow_provider_lamini.runs.task import TaskIdentity

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from airflow_provider_lamini.rows.run_files import REPORT, REPORT_HTML
+from airflow_provider_lamini.rows.storage.run_files import REPORT, REPORT_HTML
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

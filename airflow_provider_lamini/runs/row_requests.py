@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.rows.errors import ColumnError
-from airflow_provider_lamini.rows.parameters import parameter
-from airflow_provider_lamini.rows.prompt import PromptTemplate, TextTemplate
-from airflow_provider_lamini.rows.row_request import RequestTemplate
+from airflow_provider_lamini.rows.prompts.parameters import parameter
+from airflow_provider_lamini.rows.prompts.row_request import RequestTemplate
+from airflow_provider_lamini.rows.prompts.template import PromptTemplate, TextTemplate
 from airflow_provider_lamini.runs.arguments import json_object, not_a_file, one_of, optional_name, shown, text
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from airflow_provider_lamini.api.call import Json
-    from airflow_provider_lamini.rows.conversation import ChatLimits
+    from airflow_provider_lamini.rows.prompts.conversation import ChatLimits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,14 +13,14 @@ from airflow.providers.common.compat.sdk import AirflowException
 from airflow_provider_lamini.api.errors import PlatformError
 from airflow_provider_lamini.exceptions import InvalidArgumentError, StorageError
 from airflow_provider_lamini.hooks.telemetry import DIRECT, report_rows
-from airflow_provider_lamini.rows.answers import RowResult
+from airflow_provider_lamini.rows.answers.judging import RowResult
+from airflow_provider_lamini.rows.answers.prices import COST, describe_cost
+from airflow_provider_lamini.rows.batch import limited
 from airflow_provider_lamini.rows.counts import Counts, describe_failures, describe_tokens
 from airflow_provider_lamini.rows.endpoints import JobEndpoint
 from airflow_provider_lamini.rows.output.chunk_result import NOT_ANSWERED
 from airflow_provider_lamini.rows.output.manifest import write_manifest
-from airflow_provider_lamini.rows.prices import COST, describe_cost
-from airflow_provider_lamini.rows.screening import Screened, screen
-from airflow_provider_lamini.rows.sources.batch import limited
+from airflow_provider_lamini.rows.prompts.screening import Screened, screen
 from airflow_provider_lamini.rows.sources.validation import needed_columns
 from airflow_provider_lamini.runs.chunk_jobs import ChunkJobs
 from airflow_provider_lamini.runs.direct_requests import DirectRequests

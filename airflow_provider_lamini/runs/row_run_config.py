@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.rows.endpoints import DirectEndpoint, JobEndpoint
     from airflow_provider_lamini.rows.limits import Budget, FailureLimit
     from airflow_provider_lamini.rows.output.parts import PartWriter
-    from airflow_provider_lamini.rows.prompt import PromptTemplate
+    from airflow_provider_lamini.rows.prompts.template import PromptTemplate
     from airflow_provider_lamini.rows.sources.options import InputOptions
 
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from airflow_provider_lamini.rows.answers.prices import COST, UNPRICED, describe_cost
 from airflow_provider_lamini.rows.counts import by_number
 from airflow_provider_lamini.rows.ledger.document import ReportData
 from airflow_provider_lamini.rows.output.groups import Chart
-from airflow_provider_lamini.rows.prices import COST, UNPRICED, describe_cost
 from airflow_provider_lamini.runs.report import Item, Report, quoted
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from airflow_provider_lamini.compat import shows_pages
 from airflow_provider_lamini.links import ManifestLink, ReportLink, ResultsLink, task_page
-from airflow_provider_lamini.rows.run_files import MANIFEST, REPORT_HTML
+from airflow_provider_lamini.rows.storage.run_files import MANIFEST, REPORT_HTML
 from airflow_provider_lamini.rows.storage.uris import SCHEME, split_uri
 
 if TYPE_CHECKING:

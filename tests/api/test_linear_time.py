@@ -18,8 +18,8 @@ from airflow_provider_lamini.platforms.lamini.api import (
     training,
     training_list,
 )
-from airflow_provider_lamini.rows import lenient
-from airflow_provider_lamini.rows.prompt import PromptTemplate
+from airflow_provider_lamini.rows.answers import lenient
+from airflow_provider_lamini.rows.prompts.template import PromptTemplate
 from airflow_provider_lamini.rows.sources.source import open_source
 from tests.support.growth import LINEAR, growth_of
 

@@ -14,7 +14,7 @@ from contextlib import closing
 import pytest
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
-from airflow_provider_lamini.rows.sources.batch import MAX_LINE
+from airflow_provider_lamini.rows.batch import MAX_LINE
 from airflow_provider_lamini.rows.sources.source import open_source
 from tests.bad_input.files import READERS, lines, parquet, table
 from tests.bad_input.test_inputs import sent

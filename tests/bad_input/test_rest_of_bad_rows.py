@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from airflow_provider_lamini.rows.sources.batch import MAX_LINE
+from airflow_provider_lamini.rows.batch import MAX_LINE
 from airflow_provider_lamini.rows.sources.function import FunctionInput
 from airflow_provider_lamini.rows.sources.source import open_source
 from tests.bad_input.test_inputs import sent
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from pathlib import Path
 
-    from airflow_provider_lamini.rows.sources.batch import Batch
+    from airflow_provider_lamini.rows.batch import Batch
 
 pd = pytest.importorskip("pandas")
 

@@ -10,7 +10,7 @@ from airflow_provider_lamini.exceptions import BudgetExceededError
 from airflow_provider_lamini.hooks.connection import InvalidConnectionError
 from airflow_provider_lamini.operators.chat import LaminiChatOperator
 from airflow_provider_lamini.operators.emissary.batch_inference import EmissaryBatchInferenceOperator
-from airflow_provider_lamini.rows.prices import MAX_PRICE
+from airflow_provider_lamini.rows.answers.prices import MAX_PRICE
 from airflow_provider_lamini.rows.tokens import TOKENS
 from tests.support import emissary_platform
 from tests.support.platforms import connect, posts

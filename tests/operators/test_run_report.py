@@ -11,7 +11,7 @@ import pytest
 from airflow_provider_lamini.exceptions import TooManyFailedRowsError
 from airflow_provider_lamini.operators.classify import LaminiClassifyOperator
 from airflow_provider_lamini.results import read_outputs
-from airflow_provider_lamini.rows.run_files import REPORT, REPORT_HTML
+from airflow_provider_lamini.rows.storage.run_files import REPORT, REPORT_HTML
 from airflow_provider_lamini.runs.run_report import MAX_FAILED, MAX_OUTPUTS
 from tests.support.tasks import maker, run_to_end
 from tests.support.upstream import text_for

@@ -11,7 +11,7 @@ from airflow_provider_lamini.rows.ledger.ledger import Ledger
 from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
 from airflow_provider_lamini.rows.output.manifest import write_manifest
 from airflow_provider_lamini.rows.output.parts import PartWriter
-from airflow_provider_lamini.rows.prompt import PromptTemplate
+from airflow_provider_lamini.rows.prompts.template import PromptTemplate
 from airflow_provider_lamini.rows.sources.validation import needed_columns, validate_input
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
 

@@ -7,15 +7,15 @@ import json
 import pytest
 
 from airflow_provider_lamini.api.output_types import json_schema
-from airflow_provider_lamini.rows.answers import (
+from airflow_provider_lamini.rows.answers.judging import (
     MEANINGS,
     AnswerPolicy,
     judge_all,
     meaning_of,
 )
+from airflow_provider_lamini.rows.answers.output_shape import OutputShape
 from airflow_provider_lamini.rows.failures import FailureReason
 from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
-from airflow_provider_lamini.rows.output_shape import OutputShape
 
 REASONS = {
     "CONTENT_FILTER": FailureReason.FILTERED,

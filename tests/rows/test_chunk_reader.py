@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from airflow_provider_lamini.rows.sources.batch import Cursor
+from airflow_provider_lamini.rows.batch import Cursor
 from airflow_provider_lamini.rows.sources.chunk_reader import ChunkReader
 from airflow_provider_lamini.rows.sources.source import open_source
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_provider_lamini.rows.errors import OutputError
-from airflow_provider_lamini.rows.run_files import MANIFEST, part_name, remove_run, run_files
 from airflow_provider_lamini.rows.sources.source import open_source
 from airflow_provider_lamini.rows.sources.validation import check_input_apart
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
+from airflow_provider_lamini.rows.storage.run_files import MANIFEST, part_name, remove_run, run_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

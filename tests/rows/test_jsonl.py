@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_lamini.rows.batch import MAX_LINE
 from airflow_provider_lamini.rows.errors import BadRowError, InputError
-from airflow_provider_lamini.rows.sources.batch import MAX_LINE
 from airflow_provider_lamini.rows.sources.source import open_source
 
 

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
+from airflow_provider_lamini.rows.batch import Cursor
 from airflow_provider_lamini.rows.counts import Counts
 from airflow_provider_lamini.rows.errors import (
     LedgerConflictError,
@@ -21,9 +22,8 @@ from airflow_provider_lamini.rows.hashes import fingerprint, row_keys
 from airflow_provider_lamini.rows.ledger.document import Header
 from airflow_provider_lamini.rows.ledger.ledger import Ledger
 from airflow_provider_lamini.rows.output.manifest import write_manifest
-from airflow_provider_lamini.rows.run_files import partial_name
-from airflow_provider_lamini.rows.sources.batch import Cursor
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
+from airflow_provider_lamini.rows.storage.run_files import partial_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_provider_lamini.rows.prompt import PromptTemplate
-from airflow_provider_lamini.rows.sources.batch import Cursor
+from airflow_provider_lamini.rows.batch import Cursor
+from airflow_provider_lamini.rows.prompts.template import PromptTemplate
 from airflow_provider_lamini.rows.sources.source import open_source
 from airflow_provider_lamini.rows.sources.validation import validate_input
 
@@ -28,9 +28,9 @@ from airflow_provider_lamini.results import read_outputs
 from airflow_provider_lamini.rows.output.manifest import write_manifest
 from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
 from airflow_provider_lamini.rows.output.parts import PartWriter
-from airflow_provider_lamini.rows.prompt import PromptTemplate
+from airflow_provider_lamini.rows.prompts.template import PromptTemplate
 from airflow_provider_lamini.rows.ledger.document import Header
-from airflow_provider_lamini.rows.sources.batch import Cursor
+from airflow_provider_lamini.rows.batch import Cursor
 from airflow_provider_lamini.rows.sources.source import open_source
 from airflow_provider_lamini.rows.sources.validation import needed_columns, validate_input
 

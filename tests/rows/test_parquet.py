@@ -9,10 +9,10 @@ from uuid import UUID
 
 import pytest
 
+from airflow_provider_lamini.rows.batch import Cursor
 from airflow_provider_lamini.rows.columns import Table, concatenate, kinds_of
 from airflow_provider_lamini.rows.errors import BadRowError, InputError, MissingColumnError
-from airflow_provider_lamini.rows.prompt import PromptTemplate
-from airflow_provider_lamini.rows.sources.batch import Cursor
+from airflow_provider_lamini.rows.prompts.template import PromptTemplate
 from airflow_provider_lamini.rows.sources.source import open_source
 from airflow_provider_lamini.rows.sources.validation import validate_input
 

@@ -7,6 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from airflow_provider_lamini.results import read_outputs
+from airflow_provider_lamini.rows.batch import Cursor
 from airflow_provider_lamini.rows.counts import Counts
 from airflow_provider_lamini.rows.errors import (
     ColumnError,
@@ -20,8 +21,7 @@ from airflow_provider_lamini.rows.ledger.ledger import Ledger
 from airflow_provider_lamini.rows.output.chunk_result import NOT_ANSWERED, ChunkResult
 from airflow_provider_lamini.rows.output.manifest import read_manifest, write_manifest
 from airflow_provider_lamini.rows.output.parts import PartWriter, check_passthrough
-from airflow_provider_lamini.rows.run_files import partial_names
-from airflow_provider_lamini.rows.sources.batch import Cursor
+from airflow_provider_lamini.rows.storage.run_files import partial_names
 
 if TYPE_CHECKING:
     from airflow_provider_lamini.rows.storage.folder import OutputFolder

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import pytest
 
-from airflow_provider_lamini.rows.answers import RowResult
-from airflow_provider_lamini.rows.prices import Price, cost_of, sum_usage
+from airflow_provider_lamini.rows.answers.judging import RowResult
+from airflow_provider_lamini.rows.answers.prices import Price, cost_of, sum_usage
 
 PRICES = {"m": Price(1_000_000, 3_000_000)}
 

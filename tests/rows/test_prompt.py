@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_lamini.rows.errors import ColumnError, MissingColumnError
-from airflow_provider_lamini.rows.prompt import PromptTemplate, TextTemplate
+from airflow_provider_lamini.rows.prompts.template import PromptTemplate, TextTemplate
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_provider_lamini.rows.errors import ColumnError
-from airflow_provider_lamini.rows.prompt import PromptTemplate
+from airflow_provider_lamini.rows.prompts.template import PromptTemplate
 
 ROW = {"body": "B", "id": "1"}
 

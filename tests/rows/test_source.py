@@ -20,8 +20,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_lamini.rows.batch import Cursor
 from airflow_provider_lamini.rows.errors import BadRowError, InputChangedError, InputError, OutputError
-from airflow_provider_lamini.rows.sources.batch import Cursor
 from airflow_provider_lamini.rows.sources.options import InputOptions
 from airflow_provider_lamini.rows.sources.source import open_source
 from airflow_provider_lamini.rows.storage import objects

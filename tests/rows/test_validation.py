@@ -5,7 +5,7 @@ import json
 import pytest
 
 from airflow_provider_lamini.rows.errors import BadRowError, MissingColumnError
-from airflow_provider_lamini.rows.prompt import PromptTemplate
+from airflow_provider_lamini.rows.prompts.template import PromptTemplate
 from airflow_provider_lamini.rows.sources.source import open_source
 from airflow_provider_lamini.rows.sources.validation import InputSummary, needed_columns, validate_input
 

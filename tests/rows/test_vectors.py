@@ -19,9 +19,9 @@ from airflow_provider_lamini.rows.ledger.ledger import Ledger
 from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
 from airflow_provider_lamini.rows.output.manifest import write_manifest
 from airflow_provider_lamini.rows.output.vectors import VectorLines, VectorTable, dimensions, table_rows
-from airflow_provider_lamini.rows.run_files import remove_run, run_files
 from airflow_provider_lamini.rows.sources.source import open_source
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
+from airflow_provider_lamini.rows.storage.run_files import remove_run, run_files
 
 WRITERS = [VectorLines, VectorTable]
 NULL_ERROR = "why"

@@ -14,7 +14,7 @@ from airflow_provider_lamini.platforms.lamini.endpoints import (
     DirectCompletions,
     Inference,
 )
-from airflow_provider_lamini.rows.answers import (
+from airflow_provider_lamini.rows.answers.judging import (
     ACCEPTABLE,
     Answer,
     AnswerPolicy,
@@ -23,9 +23,9 @@ from airflow_provider_lamini.rows.answers import (
     judge_all,
     set_result,
 )
+from airflow_provider_lamini.rows.answers.output_shape import OutputShape
 from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
 from airflow_provider_lamini.rows.output.chunk_result import ChunkResult, RowUsage
-from airflow_provider_lamini.rows.output_shape import OutputShape
 from airflow_provider_lamini.runs.answer_policy import parse_output_type
 
 KIND = {

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.api.call import Json
     from airflow_provider_lamini.hooks.emissary import EmissaryHook
     from airflow_provider_lamini.rows.endpoints import DirectEndpoint
-    from airflow_provider_lamini.rows.prompt import PromptTemplate
+    from airflow_provider_lamini.rows.prompts.template import PromptTemplate
     from airflow_provider_lamini.runs.row_run_config import RowRunConfig
     from airflow_provider_lamini.runs.task import TaskRun, Work
 
@@ -246,7 +246,7 @@ class EmissaryBatchInferenceOperator(RowOperator):
     def _texts(self, name: str, model_name: str) -> tuple[DirectEndpoint, PromptTemplate, dict[str, object]]:
         """The endpoint that generates texts, what makes its prompts or requests, and its options as plain values."""
         from airflow_provider_lamini.platforms.emissary.endpoints import Chat, Completions
-        from airflow_provider_lamini.rows.row_request import RequestTemplate
+        from airflow_provider_lamini.rows.prompts.row_request import RequestTemplate
         from airflow_provider_lamini.runs.emissary.arguments import FORMS, parse_generation
         from airflow_provider_lamini.runs.row_requests import parse_requests
 
@@ -288,8 +288,8 @@ class EmissaryBatchInferenceOperator(RowOperator):
 
     def _pair(self) -> PromptTemplate:
         """The template that makes both texts of a row."""
-        from airflow_provider_lamini.rows.prompt import PromptTemplate
-        from airflow_provider_lamini.rows.row_request import TextPairTemplate
+        from airflow_provider_lamini.rows.prompts.row_request import TextPairTemplate
+        from airflow_provider_lamini.rows.prompts.template import PromptTemplate
 
         try:
             prompt = PromptTemplate.parse(self.prompt)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypedDict, cast
 from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.platforms.emissary.api import deployments, engines, inference
 from airflow_provider_lamini.platforms.emissary.kinds import DEPLOY_AGAIN, DEPLOYMENT, ENGINE, state_of
-from airflow_provider_lamini.rows.answers import (
+from airflow_provider_lamini.rows.answers.judging import (
     Answer,
     RowResult,
     ended_by,
@@ -15,7 +15,12 @@ from airflow_provider_lamini.rows.answers import (
     meaning_of,
     ranked_classes,
 )
-from airflow_provider_lamini.rows.row_request import RowRequest, decode_pair, decode_request, with_system
+from airflow_provider_lamini.rows.prompts.row_request import (
+    RowRequest,
+    decode_pair,
+    decode_request,
+    with_system,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,8 +33,8 @@ if TYPE_CHECKING:
         CompletionObject,
         EmbeddingComparison,
     )
+    from airflow_provider_lamini.rows.answers.generation import Generation
     from airflow_provider_lamini.rows.endpoints import DirectEndpoint
-    from airflow_provider_lamini.rows.generation import Generation
 
 SAMPLING = ("temperature", "top_p", "top_k")
 """The parameters of completions and chats that say how tokens are sampled."""

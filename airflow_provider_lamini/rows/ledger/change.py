@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from msgspec import UNSET
 from msgspec.structs import replace
 
+from airflow_provider_lamini.rows.batch import Cursor
 from airflow_provider_lamini.rows.counts import Counts
 from airflow_provider_lamini.rows.errors import LedgerError
 from airflow_provider_lamini.rows.ledger.document import Chunk, ChunkSubmission, ReportData, Sizes
-from airflow_provider_lamini.rows.run_files import left_job_name, partial_names
-from airflow_provider_lamini.rows.sources.batch import Cursor
+from airflow_provider_lamini.rows.storage.run_files import left_job_name, partial_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

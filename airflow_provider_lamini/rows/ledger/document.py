@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 import msgspec
 
+from airflow_provider_lamini.rows.batch import Cursor
 from airflow_provider_lamini.rows.columns import ColumnKind  # noqa: TC001 - msgspec reads the annotation
 from airflow_provider_lamini.rows.counts import Counts
 from airflow_provider_lamini.rows.errors import LedgerError, UnreadableLedgerError
@@ -16,8 +17,7 @@ from airflow_provider_lamini.rows.formats import (
     NewerFormatError,
     UnknownFormatError,
 )
-from airflow_provider_lamini.rows.run_files import LEDGER
-from airflow_provider_lamini.rows.sources.batch import Cursor
+from airflow_provider_lamini.rows.storage.run_files import LEDGER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

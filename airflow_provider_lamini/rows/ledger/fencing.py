@@ -30,7 +30,7 @@ from msgspec.structs import replace
 
 from airflow_provider_lamini.rows.errors import LedgerLostError
 from airflow_provider_lamini.rows.ledger.document import load, load_owner
-from airflow_provider_lamini.rows.run_files import claim_name, left_job_name
+from airflow_provider_lamini.rows.storage.run_files import claim_name, left_job_name
 
 if TYPE_CHECKING:
     from airflow_provider_lamini.rows.ledger.document import ChunkSubmission, LedgerDocument

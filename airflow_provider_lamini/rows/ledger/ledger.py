@@ -50,7 +50,7 @@ from airflow_provider_lamini.rows.ledger.fencing import (
     leave_job_id,
     read_left_job_id,
 )
-from airflow_provider_lamini.rows.run_files import LEDGER, holds_results, remove_run
+from airflow_provider_lamini.rows.storage.run_files import LEDGER, holds_results, remove_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 import msgspec
 
+from airflow_provider_lamini.rows.batch import Cursor, KeptBatch
 from airflow_provider_lamini.rows.errors import IncompleteOutputError, InputChangedError
 from airflow_provider_lamini.rows.failures import FailureReason
 from airflow_provider_lamini.rows.hashes import KEY_SIZE, row_keys
@@ -23,20 +24,19 @@ from airflow_provider_lamini.rows.ledger.document import load
 from airflow_provider_lamini.rows.output.manifest import read_manifest
 from airflow_provider_lamini.rows.output.parts import ERROR_COLUMNS
 from airflow_provider_lamini.rows.output.reading import REMEDY
-from airflow_provider_lamini.rows.run_files import keys_name
-from airflow_provider_lamini.rows.screening import screen
-from airflow_provider_lamini.rows.sources.batch import Cursor, KeptBatch
+from airflow_provider_lamini.rows.prompts.screening import screen
 from airflow_provider_lamini.rows.sources.chunk_reader import ChunkReader
 from airflow_provider_lamini.rows.sources.source import Source
 from airflow_provider_lamini.rows.sources.validation import needed_columns
+from airflow_provider_lamini.rows.storage.run_files import keys_name
 from airflow_provider_lamini.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
+    from airflow_provider_lamini.rows.batch import Batch
     from airflow_provider_lamini.rows.output.manifest import Part
-    from airflow_provider_lamini.rows.prompt import PromptTemplate
-    from airflow_provider_lamini.rows.sources.batch import Batch
+    from airflow_provider_lamini.rows.prompts.template import PromptTemplate
     from airflow_provider_lamini.rows.storage.folder import OutputFolder
     from airflow_provider_lamini.rows.values import Row
 

@@ -10,7 +10,7 @@ import msgspec
 from airflow_provider_lamini.rows.counts import Counts  # noqa: TC001 - msgspec reads the annotation
 from airflow_provider_lamini.rows.errors import IncompleteOutputError
 from airflow_provider_lamini.rows.formats import MANIFEST_FORMAT, FormatError
-from airflow_provider_lamini.rows.run_files import (
+from airflow_provider_lamini.rows.storage.run_files import (
     MANIFEST,
     REPORT,
     REPORT_HTML,

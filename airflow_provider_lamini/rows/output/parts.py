@@ -25,7 +25,7 @@ from airflow_provider_lamini.rows.columns import column_of
 from airflow_provider_lamini.rows.errors import ColumnError, OutputError
 from airflow_provider_lamini.rows.output.chunk_result import DECODER, ChunkResult, RowUsage
 from airflow_provider_lamini.rows.output.groups import length_chart, rows_by_length
-from airflow_provider_lamini.rows.run_files import errors_name, part_name, partial_name
+from airflow_provider_lamini.rows.storage.run_files import errors_name, part_name, partial_name
 from airflow_provider_lamini.rows.values import kind
 from airflow_provider_lamini.wording import counted
 

@@ -13,7 +13,7 @@ from airflow_provider_lamini.rows.errors import IncompleteOutputError, RowError
 from airflow_provider_lamini.rows.ledger.document import LedgerDocument, load
 from airflow_provider_lamini.rows.output.manifest import Manifest, read_manifest
 from airflow_provider_lamini.rows.output.vectors import require_pyarrow, table_rows
-from airflow_provider_lamini.rows.run_files import LEDGER, MANIFEST, errors_name, part_name
+from airflow_provider_lamini.rows.storage.run_files import LEDGER, MANIFEST, errors_name, part_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

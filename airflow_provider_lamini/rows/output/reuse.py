@@ -18,7 +18,7 @@ from airflow_provider_lamini.rows.errors import IncompleteOutputError, Temporary
 from airflow_provider_lamini.rows.hashes import KEY_SIZE
 from airflow_provider_lamini.rows.output.manifest import read_manifest
 from airflow_provider_lamini.rows.output.shards import run_folders
-from airflow_provider_lamini.rows.run_files import keys_name
+from airflow_provider_lamini.rows.storage.run_files import keys_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

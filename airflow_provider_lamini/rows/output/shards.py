@@ -7,8 +7,8 @@ import msgspec
 from airflow_provider_lamini.rows.counts import Counts  # noqa: TC001 - msgspec needs it
 from airflow_provider_lamini.rows.errors import IncompleteOutputError
 from airflow_provider_lamini.rows.formats import SHARDS_FORMAT, FormatError
-from airflow_provider_lamini.rows.run_files import SHARDS
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
+from airflow_provider_lamini.rows.storage.run_files import SHARDS
 
 
 class Shard(msgspec.Struct, frozen=True):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-    from airflow_provider_lamini.rows.sources.batch import Cursor, SourceChunk
+    from airflow_provider_lamini.rows.batch import Cursor, SourceChunk
     from airflow_provider_lamini.rows.sources.source import Source
 
 

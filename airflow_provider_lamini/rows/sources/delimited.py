@@ -9,8 +9,8 @@ from itertools import repeat
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from airflow_provider_lamini.rows.batch import MAX_LINE, Batch, Cursor, TextBatch, bad_row
 from airflow_provider_lamini.rows.errors import BadRowError, ColumnError, InputError
-from airflow_provider_lamini.rows.sources.batch import MAX_LINE, Batch, Cursor, TextBatch, bad_row
 from airflow_provider_lamini.rows.sources.csv_dialect import (
     NULL,
     STATED_DELIMITER,

@@ -20,7 +20,6 @@ from airflow_provider_lamini.rows.formats import (
     FormatError,
     UnknownFormatError,
 )
-from airflow_provider_lamini.rows.run_files import LEDGER, MANIFEST, SHARDS
 from airflow_provider_lamini.rows.sources.forms import AS_ROWS, KNOWN, SUFFIXES, is_manifest, suffix_of
 from airflow_provider_lamini.rows.sources.lake_tables import LakeTables
 from airflow_provider_lamini.rows.sources.textfile import UTF8_MARK, InputFile
@@ -34,6 +33,7 @@ from airflow_provider_lamini.rows.storage.patterns import (
     partition_columns,
     path_matches,
 )
+from airflow_provider_lamini.rows.storage.run_files import LEDGER, MANIFEST, SHARDS
 from airflow_provider_lamini.rows.storage.uris import is_remote, redacted_uri, short_uri
 from airflow_provider_lamini.wording import counted
 

@@ -8,11 +8,11 @@ from pathlib import PurePath, PurePosixPath
 from typing import TYPE_CHECKING, cast
 
 from airflow_provider_lamini.rows.errors import InputError
-from airflow_provider_lamini.rows.run_files import MANIFEST, SHARDS
 from airflow_provider_lamini.rows.sources.compression import SUFFIXES as COMPRESSIONS
 from airflow_provider_lamini.rows.sources.tables import is_sliced
 from airflow_provider_lamini.rows.storage.locate import locate
 from airflow_provider_lamini.rows.storage.patterns import fixed_part, is_pattern
+from airflow_provider_lamini.rows.storage.run_files import MANIFEST, SHARDS
 from airflow_provider_lamini.rows.storage.uris import SCHEME, has_one_slash, split_uri
 from airflow_provider_lamini.rows.values import is_path_object
 

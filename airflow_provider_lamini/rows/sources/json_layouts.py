@@ -7,8 +7,8 @@ import json
 import re
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
+from airflow_provider_lamini.rows.batch import MAX_LINE, Batch, Cursor, TextBatch, bad_row
 from airflow_provider_lamini.rows.errors import BadRowError, InputError
-from airflow_provider_lamini.rows.sources.batch import MAX_LINE, Batch, Cursor, TextBatch, bad_row
 from airflow_provider_lamini.rows.sources.textfile import UTF8_MARK
 
 if TYPE_CHECKING:

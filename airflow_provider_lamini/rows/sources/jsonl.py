@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 import msgspec
 
+from airflow_provider_lamini.rows.batch import Batch, Cursor, TextBatch, bad_row
 from airflow_provider_lamini.rows.columns import PROMPT
 from airflow_provider_lamini.rows.errors import BadRowError, InputError
 from airflow_provider_lamini.rows.sources import json_layouts
-from airflow_provider_lamini.rows.sources.batch import Batch, Cursor, TextBatch, bad_row
 from airflow_provider_lamini.rows.sources.projection import field_values
 from airflow_provider_lamini.rows.sources.records import ROW_AS_TEXT, is_row_as_text
 from airflow_provider_lamini.rows.sources.textfile import UTF8_MARK, InputFile, LineReader

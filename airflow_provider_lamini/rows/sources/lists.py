@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from airflow_provider_lamini.rows.batch import Batch, Cursor, bad_row
 from airflow_provider_lamini.rows.columns import PROMPT
 from airflow_provider_lamini.rows.errors import BadRowError, InputError
-from airflow_provider_lamini.rows.sources.batch import Batch, Cursor, bad_row
 from airflow_provider_lamini.rows.sources.records import ROW_AS_TEXT, as_mapping, is_row_as_text
 from airflow_provider_lamini.rows.sources.tables import is_sliced
 from airflow_provider_lamini.rows.values import Row, first_needed, has_fields, json_value, kind, split_usable

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from airflow_provider_lamini.rows.batch import Batch, Cursor, bad_row
 from airflow_provider_lamini.rows.columns import KIND_KEY, Table, kinds_of_integers
 from airflow_provider_lamini.rows.errors import BadRowError, ColumnError, InputError, MissingExtraError
 from airflow_provider_lamini.rows.sources.arrow import (
@@ -19,7 +20,6 @@ from airflow_provider_lamini.rows.sources.arrow import (
     shortest_floats,
     unrepresentable,
 )
-from airflow_provider_lamini.rows.sources.batch import Batch, Cursor, bad_row
 from airflow_provider_lamini.rows.sources.projection import project_declared
 from airflow_provider_lamini.rows.texts import all_visible, are_plain
 from airflow_provider_lamini.rows.values import json_value

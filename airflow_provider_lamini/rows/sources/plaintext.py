@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from airflow_provider_lamini.rows.batch import Batch, Cursor, TextBatch, bad_row
 from airflow_provider_lamini.rows.columns import PROMPT
 from airflow_provider_lamini.rows.errors import BadRowError, InputError
-from airflow_provider_lamini.rows.sources.batch import Batch, Cursor, TextBatch, bad_row
 from airflow_provider_lamini.rows.sources.records import is_row_as_text
 from airflow_provider_lamini.rows.sources.textfile import UTF8_MARK, InputFile, LineReader
 from airflow_provider_lamini.rows.texts import is_blank

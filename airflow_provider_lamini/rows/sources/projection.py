@@ -6,15 +6,15 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from airflow_provider_lamini.rows.batch import Batch
 from airflow_provider_lamini.rows.columns import Table, column_of, kinds_of
 from airflow_provider_lamini.rows.errors import MissingColumnError
-from airflow_provider_lamini.rows.sources.batch import Batch
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from airflow_provider_lamini.api.call import Json
-    from airflow_provider_lamini.rows.sources.batch import Cursor
+    from airflow_provider_lamini.rows.batch import Cursor
     from airflow_provider_lamini.rows.values import Row
 
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from airflow_provider_lamini.rows.batch import FAILED, Cursor, SourceChunk, SourceRow, kept_batches
 from airflow_provider_lamini.rows.columns import PROMPT, concatenate
 from airflow_provider_lamini.rows.errors import ColumnError, InputChangedError, InputError
-from airflow_provider_lamini.rows.sources.batch import FAILED, Cursor, SourceChunk, SourceRow, kept_batches
 from airflow_provider_lamini.rows.sources.finder import FileFinder, is_errors_file
 from airflow_provider_lamini.rows.sources.forms import (
     KNOWN,
@@ -43,9 +43,9 @@ from airflow_provider_lamini.wording import counted, short_name
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+    from airflow_provider_lamini.rows.batch import Batch
     from airflow_provider_lamini.rows.failures import RowFailure
-    from airflow_provider_lamini.rows.prompt import PromptTemplate
-    from airflow_provider_lamini.rows.sources.batch import Batch
+    from airflow_provider_lamini.rows.prompts.template import PromptTemplate
     from airflow_provider_lamini.rows.sources.textfile import InputFile
     from airflow_provider_lamini.rows.values import Row
 

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO
 
+from airflow_provider_lamini.rows.batch import MAX_LINE, TextBatch, bad_row
 from airflow_provider_lamini.rows.errors import BadRowError, InputError, InputMissingError, InputRefusedError
-from airflow_provider_lamini.rows.sources.batch import MAX_LINE, TextBatch, bad_row
 from airflow_provider_lamini.rows.sources.compression import (
     compression_of,
     decompressed,
@@ -21,7 +21,7 @@ from airflow_provider_lamini.rows.sources.options import CsvOptions
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from airflow_provider_lamini.rows.sources.batch import Cursor
+    from airflow_provider_lamini.rows.batch import Cursor
     from airflow_provider_lamini.rows.storage.base import FileInfo, Store
 
 # Blocks of 128 KiB or more take 50% more time: what is decoded from them does not fit into the processor's cache, and

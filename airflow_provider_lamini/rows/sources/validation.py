@@ -8,21 +8,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.rows.bad_rows import BadRows
+from airflow_provider_lamini.rows.batch import limited
 from airflow_provider_lamini.rows.columns import column_kind
 from airflow_provider_lamini.rows.errors import BadRowError, MissingColumnError, OutputError
 from airflow_provider_lamini.rows.failures import FailureReason
-from airflow_provider_lamini.rows.run_files import EXAMPLES
-from airflow_provider_lamini.rows.screening import screen
-from airflow_provider_lamini.rows.sources.batch import limited
+from airflow_provider_lamini.rows.prompts.screening import screen
+from airflow_provider_lamini.rows.storage.run_files import EXAMPLES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from airflow_provider_lamini.rows.batch import Batch
     from airflow_provider_lamini.rows.columns import ColumnKind
     from airflow_provider_lamini.rows.errors import RowError
     from airflow_provider_lamini.rows.failures import RowFailure
-    from airflow_provider_lamini.rows.prompt import PromptTemplate
-    from airflow_provider_lamini.rows.sources.batch import Batch
+    from airflow_provider_lamini.rows.prompts.template import PromptTemplate
     from airflow_provider_lamini.rows.sources.source import Source
     from airflow_provider_lamini.rows.storage.folder import OutputFolder
 

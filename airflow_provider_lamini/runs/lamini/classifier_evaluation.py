@@ -10,10 +10,10 @@ from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.platforms.lamini.api import evaluation
 from airflow_provider_lamini.rows.hashes import digest
 from airflow_provider_lamini.rows.output.groups import Chart
-from airflow_provider_lamini.rows.run_files import REPORT
 from airflow_provider_lamini.rows.sources.source import open_source
 from airflow_provider_lamini.rows.sources.validation import check_input_apart
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
+from airflow_provider_lamini.rows.storage.run_files import REPORT
 from airflow_provider_lamini.runs.evaluation import ThresholdResult, check_thresholds, decide
 from airflow_provider_lamini.runs.evaluation_report import threshold_section, verdict
 from airflow_provider_lamini.runs.output_reservation import check_output_free, reserve_output

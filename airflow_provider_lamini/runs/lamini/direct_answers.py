@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from airflow_provider_lamini.hooks.lamini import LaminiHook
 from airflow_provider_lamini.platforms.lamini.endpoints import Chat, DirectCompletions
-from airflow_provider_lamini.rows.prices import cost_of
+from airflow_provider_lamini.rows.answers.prices import cost_of
 from airflow_provider_lamini.runs.arguments import whole_number
 from airflow_provider_lamini.runs.fallback import ask_with_fallback, parse_routes, route_value
 from airflow_provider_lamini.runs.inline import (

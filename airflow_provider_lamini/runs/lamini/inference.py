@@ -11,8 +11,8 @@ from airflow_provider_lamini.platforms.lamini.endpoints import (
     DirectCompletions,
     Inference,
 )
-from airflow_provider_lamini.rows.conversation import CHAT_FIELDS
-from airflow_provider_lamini.rows.row_request import RequestTemplate
+from airflow_provider_lamini.rows.prompts.conversation import CHAT_FIELDS
+from airflow_provider_lamini.rows.prompts.row_request import RequestTemplate
 from airflow_provider_lamini.runs.answer_policy import parse_answer_policy
 from airflow_provider_lamini.runs.arguments import json_object, shown, whole_number
 from airflow_provider_lamini.runs.row_requests import RequestForm, constant_system, generation_parameter
@@ -20,7 +20,7 @@ from airflow_provider_lamini.runs.row_requests import RequestForm, constant_syst
 if TYPE_CHECKING:
     from airflow_provider_lamini.api.call import Json
     from airflow_provider_lamini.rows.endpoints import DirectEndpoint, JobEndpoint
-    from airflow_provider_lamini.rows.prompt import PromptTemplate
+    from airflow_provider_lamini.rows.prompts.template import PromptTemplate
 
 PATHS = {"batch": "/v1/batch_completions", "completions": "/v2/completions", "chat": "/inf/chat/completions"}
 """The endpoints and their paths."""

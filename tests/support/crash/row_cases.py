@@ -11,8 +11,8 @@ from unittest.mock import patch
 
 from airflow_provider_lamini.results import read_outputs
 from airflow_provider_lamini.rows.ledger.document import load
-from airflow_provider_lamini.rows.run_files import left_job_name
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
+from airflow_provider_lamini.rows.storage.run_files import left_job_name
 from tests.support.crash.case import Case, Found, World
 from tests.support.tasks import TaskInstance, log_lines, run_to_end
 from tests.support.upstream import PARROT_MODEL, TEXT_MODEL, text_for, vector_for

@@ -13,8 +13,8 @@ from uuid import UUID
 import msgspec
 
 from airflow_provider_lamini.api.output_types import flat_output_type, json_schema
+from airflow_provider_lamini.rows.answers.lenient import Relaxation, has_unique_names, object_in
 from airflow_provider_lamini.rows.errors import MissingExtraError
-from airflow_provider_lamini.rows.lenient import Relaxation, has_unique_names, object_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, ClassVar, Self, cast
 import msgspec
 
 from airflow_provider_lamini.rows.columns import column_of
-from airflow_provider_lamini.rows.conversation import hint_for
 from airflow_provider_lamini.rows.errors import ColumnError, MissingColumnError, list_columns
+from airflow_provider_lamini.rows.prompts.conversation import hint_for
 from airflow_provider_lamini.wording import short_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
     from airflow_provider_lamini.api.call import Json
-    from airflow_provider_lamini.rows.sources.batch import Batch
+    from airflow_provider_lamini.rows.batch import Batch
     from airflow_provider_lamini.rows.values import Row
 
 _BRACES = re.compile(r"\\([{}])|\{([^{}\n]{1,200})\}")

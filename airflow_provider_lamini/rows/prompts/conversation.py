@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from airflow_provider_lamini.rows.parameters import parameter
+from airflow_provider_lamini.rows.prompts.parameters import parameter
 from airflow_provider_lamini.wording import short_name
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from operator import methodcaller
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
+from airflow_provider_lamini.rows.answers.lenient import THINK_TAGS, THINK_TOKEN, split_thinking
+from airflow_provider_lamini.rows.answers.output_shape import MisfitError, OutputShape
 from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
-from airflow_provider_lamini.rows.lenient import THINK_TAGS, THINK_TOKEN, split_thinking
 from airflow_provider_lamini.rows.output.chunk_result import ChunkResult, RowUsage
-from airflow_provider_lamini.rows.output_shape import MisfitError, OutputShape
 from airflow_provider_lamini.rows.texts import any_blank, is_blank
 from airflow_provider_lamini.rows.tokens import TOKENS, sum_tokens
 

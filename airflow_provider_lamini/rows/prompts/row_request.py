@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from airflow_provider_lamini.rows.conversation import (
+from airflow_provider_lamini.rows.errors import BadRowError, NoPromptError
+from airflow_provider_lamini.rows.failures import FailureReason
+from airflow_provider_lamini.rows.prompts.conversation import (
     Conversation,
     ConversationError,
     Message,
     limited,
     parse_conversation,
 )
-from airflow_provider_lamini.rows.errors import BadRowError, NoPromptError
-from airflow_provider_lamini.rows.failures import FailureReason
-from airflow_provider_lamini.rows.parameters import parameter
-from airflow_provider_lamini.rows.prompt import PromptTemplate
-from airflow_provider_lamini.rows.screening import no_text
+from airflow_provider_lamini.rows.prompts.parameters import parameter
+from airflow_provider_lamini.rows.prompts.screening import no_text
+from airflow_provider_lamini.rows.prompts.template import PromptTemplate
 from airflow_provider_lamini.rows.texts import is_blank
 from airflow_provider_lamini.wording import short_name
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from airflow_provider_lamini.api.call import Json
-    from airflow_provider_lamini.rows.conversation import ChatLimits
-    from airflow_provider_lamini.rows.sources.batch import Batch
+    from airflow_provider_lamini.rows.batch import Batch
+    from airflow_provider_lamini.rows.prompts.conversation import ChatLimits
     from airflow_provider_lamini.rows.values import Row
 
 SYSTEM_ROLES = ("system", "developer")

@@ -12,7 +12,7 @@ from airflow_provider_lamini.wording import counted
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from airflow_provider_lamini.rows.answers import RowResult
+    from airflow_provider_lamini.rows.answers.judging import RowResult
     from airflow_provider_lamini.rows.tokens import TokenUsage
 
 OTHER_MODELS = "*"

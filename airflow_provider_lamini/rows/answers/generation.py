@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Self
 
-from airflow_provider_lamini.rows.answers import AnswerPolicy
+from airflow_provider_lamini.rows.answers.judging import AnswerPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from airflow_provider_lamini.api.call import Json
-    from airflow_provider_lamini.rows.row_request import RowRequest
+    from airflow_provider_lamini.rows.prompts.row_request import RowRequest
 
 TEXTS = AnswerPolicy()
 """Any text counts as an output."""
