@@ -110,6 +110,15 @@ def test_validating_the_prices_of_a_connection_loads_nothing_that_reads_or_judge
     assert not top_packages(names) & {*CLIENT, *HEAVY}
 
 
+def test_a_process_that_reads_documents_loads_no_web_framework():
+    """Each index that is built starts one, which would spend half a second on that."""
+    names = loaded(
+        "from airflow_provider_lamini.local.rag.reader_process import _read",
+        "assert 'FileNotFoundError' in _read({'cpu_seconds': 60, 'path': 'no file', 'name': 'a.txt'}, 0)[0]['error']",
+    )
+    assert not top_packages(names) & {"fastapi", "starlette", "pydantic"}
+
+
 def test_only_the_local_platform_and_the_api_server_import_what_serves_http(beside_airflow):
     only_served = "airflow_provider_lamini.plugins.app"  # Airflow's API server imports it, at a first request
     modules = [module for module in MODULES if module.split(".")[1] != "local" and module != only_served]

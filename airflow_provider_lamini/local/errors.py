@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import errno
 import sqlite3
-import traceback
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
 from fastapi.exceptions import RequestValidationError
@@ -105,13 +103,6 @@ class InvalidInputError(ApiError):
 
     def __init__(self, detail: str) -> None:
         super().__init__(400, detail)
-
-
-def describe_safely(error: BaseException) -> str:
-    """Type and code location of an unexpected error. Its message is left out: it may contain a prompt."""
-    frames = traceback.extract_tb(error.__traceback__)[-3:]
-    locations = " < ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in reversed(frames))
-    return f"{type(error).__name__} at {locations}"
 
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})

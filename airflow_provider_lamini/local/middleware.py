@@ -12,7 +12,8 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 
 from airflow_provider_lamini.local.api_style import style_of
-from airflow_provider_lamini.local.errors import describe_safely, storage_problem
+from airflow_provider_lamini.local.errors import storage_problem
+from airflow_provider_lamini.local.unexpected import describe_safely
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.local.engines.base import EngineError, EngineUnavailable, PromptTooLong
-from airflow_provider_lamini.local.errors import ApiError, describe_safely
+from airflow_provider_lamini.local.errors import ApiError
 from airflow_provider_lamini.local.inference import EMBEDDING_BATCH_SIZE, CompletionSettings
 from airflow_provider_lamini.local.jobs.runner import HOLD_POLL, JobFailed
 from airflow_provider_lamini.local.jobs.store import StoredResult, compact_json
+from airflow_provider_lamini.local.unexpected import describe_safely
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.local.database import DatabaseClosedError
-from airflow_provider_lamini.local.errors import describe_safely, storage_problem
+from airflow_provider_lamini.local.errors import storage_problem
+from airflow_provider_lamini.local.unexpected import describe_safely
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

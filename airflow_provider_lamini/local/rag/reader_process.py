@@ -49,9 +49,9 @@ def _read(request: dict[str, Json], memory: int) -> list[dict[str, Json]]:
 
     :return: the messages to send
     """
-    from airflow_provider_lamini.local.errors import describe_safely
     from airflow_provider_lamini.local.rag.documents import UnreadableDocumentError, read_document
     from airflow_provider_lamini.local.rag.passages import split_into_passages
+    from airflow_provider_lamini.local.unexpected import describe_safely
 
     _limit_cpu(int(str(request["cpu_seconds"])))
     try:

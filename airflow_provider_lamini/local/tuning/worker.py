@@ -134,7 +134,7 @@ def train_in_this_process(recipe: Recipe, listener: Listener) -> None:
 
 def _describe(error: Exception) -> str:
     """Describe an error to users; the text of an unexpected error is omitted, because it may contain a row."""
-    from airflow_provider_lamini.local.errors import describe_safely
+    from airflow_provider_lamini.local.unexpected import describe_safely
 
     if isinstance(error, TrainingFailed):
         return str(error)
