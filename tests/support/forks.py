@@ -39,6 +39,11 @@ class WarmPython:
         self._process = process
         self._lock = threading.Lock()
 
+    @property
+    def pid(self) -> int:
+        """Process id of the process; the forks are its children."""
+        return self._process.pid
+
     def run(self, code: str, *arguments: str, **env: str) -> str:
         """Run code after the first code, with the present environment, and return what it prints.
 
@@ -62,14 +67,17 @@ class WarmPython:
                 raise
             return subprocess.CompletedProcess(arguments, status, stdout.read(), stderr.read())
 
-    def start(self, code: str, *arguments: str, stdout: str, stderr: str, **env: str) -> Fork:
+    def start(
+        self, code: str, *arguments: str, stdout: str, stderr: str, stdin: str = os.devnull, **env: str
+    ) -> Fork:
         """Start code in the same way.
 
         :param stdout: path of what gets its stdout
         :param stderr: path of what gets its stderr
+        :param stdin: path of its stdin
         """
         order = {"code": code, "arguments": arguments, "env": os.environ | env}
-        return Fork(self, self.ask(order | {"stdout": stdout, "stderr": stderr}))
+        return Fork(self, self.ask(order | {"stdin": stdin, "stdout": stdout, "stderr": stderr}))
 
     def ask(self, order: dict[str, Any]) -> int:
         """Send an order to the process and return its answer.
@@ -121,6 +129,10 @@ class Fork:
         """Send it a signal if it has not ended."""
         if self.poll() is None:
             os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
         """Kill it."""
@@ -179,20 +191,21 @@ def _answer(order: dict[str, Any], running: set[int]) -> int:
         pid, status = os.waitpid(order["ended"], os.WNOHANG)
         running.discard(pid)
         return os.waitstatus_to_exitcode(status) if pid else RUNNING
-    opened = os.open(order["stdout"], os.O_WRONLY), os.open(order["stderr"], os.O_WRONLY)
+    opened = [os.open(order["stdin"], os.O_RDONLY)]
+    opened += [os.open(order[name], os.O_WRONLY) for name in ("stdout", "stderr")]
     pid = os.fork()
     if not pid:
-        _run(order, *opened)
+        _run(order, opened)
     running.add(pid)
     for file in opened:
         os.close(file)
     return pid
 
 
-def _run(order: dict[str, Any], stdout: int, stderr: int) -> NoReturn:
+def _run(order: dict[str, Any], opened: list[int]) -> NoReturn:
     status = 1
     try:
-        for number, file in enumerate((os.open(os.devnull, os.O_RDONLY), stdout, stderr)):
+        for number, file in enumerate(opened):
             os.dup2(file, number)
             os.close(file)
         os.environ.clear()

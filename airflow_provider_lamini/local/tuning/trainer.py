@@ -232,13 +232,7 @@ class _TrainingProcess:
 
     def __init__(self, recipe: Recipe, log: IO[bytes]) -> None:
         self._log = log
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "airflow_provider_lamini.local.tuning.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            env=_environment(recipe.threads or _available_cpus()),
-        )
+        self._process = start_worker(environment(recipe.threads or _available_cpus()), log)
         self._messages: queue.SimpleQueue[dict[str, Json] | None] = queue.SimpleQueue()
         self._reader = threading.Thread(target=self._read, name="training", daemon=True)
         self._reader.start()
@@ -323,7 +317,26 @@ class _TrainingProcess:
         )
 
 
-def _environment(threads: int) -> dict[str, str]:
+def start_worker(env: dict[str, str], log: IO[bytes]) -> subprocess.Popen[bytes]:
+    """Start the training subprocess, which takes seconds to import torch.
+
+    :param env: its environment
+    :param log: file for its standard error
+    """
+    return subprocess.Popen(
+        [sys.executable, "-m", "airflow_provider_lamini.local.tuning.worker"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=log,
+        env=env,
+    )
+
+
+def environment(threads: int) -> dict[str, str]:
+    """Return the environment of the training subprocess.
+
+    :param threads: number of compute threads
+    """
     return os.environ | {
         "OMP_NUM_THREADS": str(threads),
         # Waiting threads sleep instead of spinning, which leaves the CPU to other processes.

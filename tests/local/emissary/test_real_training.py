@@ -10,11 +10,13 @@ import pytest
 from airflow_provider_lamini.local.engines.llama import LlamaTextEngine
 from airflow_provider_lamini.local.models.store import ModelStore
 from airflow_provider_lamini.local.platform import LocalPlatform
+from airflow_provider_lamini.local.tuning import trainer
 from tests.support.demo import EXAMPLES
 from tests.support.emissary_api import EmissaryClient
 from tests.support.local_platform import local_platform
 from tests.support.scripted_tuning import KEY, VectorEngine, served
 from tests.support.tiny_llama import tiny_llama
+from tests.support.training_forks import ForkedWorker
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +30,10 @@ FACTS = [
 
 
 @pytest.mark.torch
-def test_the_best_checkpoint_answers_as_trained_and_is_trained_further_for_a_reward(tmp_path: Path) -> None:
+def test_the_best_checkpoint_answers_as_trained_and_is_trained_further_for_a_reward(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer, "start_worker", ForkedWorker)
     base = tiny_llama(tmp_path / "tiny.gguf")
     texts = LlamaTextEngine({"tiny": base}, parallel=2, context=128, threads=1)
     platform = LocalPlatform(tmp_path / "platform", texts, VectorEngine(base))

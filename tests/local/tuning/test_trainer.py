@@ -1,7 +1,7 @@
 """Tests that really train a llama of a few thousand weights.
 
-Those of the subprocess that the platform uses call ``train``. What the training computes is tested in this process, because
-it takes seconds to start another one with torch.
+Those of the subprocess that the platform uses call ``train``; all but one let it be a fork. What the training computes is
+tested in this process, because it takes seconds to start another one with torch.
 """
 
 from __future__ import annotations
@@ -26,9 +26,11 @@ from airflow_provider_lamini.api.output_types import json_schema
 from airflow_provider_lamini.local.engines.base import GenerationRequest
 from airflow_provider_lamini.local.engines.llama import LlamaTextEngine
 from airflow_provider_lamini.local.served_models import ServedModels
+from airflow_provider_lamini.local.tuning import trainer
 from airflow_provider_lamini.local.tuning.trainer import Recipe, Step, TrainingFailed, train
 from tests.support.tiny_bert import tiny_bert
 from tests.support.tiny_llama import tiny_llama, write_rows
+from tests.support.training_forks import ForkedWorker, forking_trainer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,6 +55,11 @@ def _one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _forks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer, "start_worker", ForkedWorker)
 
 
 @pytest.fixture(scope="module")
@@ -114,11 +121,7 @@ def do_nothing(*_: object) -> None:
 
 
 def training_processes() -> list[psutil.Process]:
-    return [
-        process
-        for process in psutil.Process().children(recursive=True)
-        if "tuning.worker" in " ".join(process.cmdline())
-    ]
+    return psutil.Process(forking_trainer().pid).children()
 
 
 def steps_of(recipe: Recipe) -> list[int]:
@@ -262,6 +265,7 @@ def test_no_step_is_computed_while_check_blocks(recipe: Callable[..., Recipe]) -
 
 PARENT = """
 import sys
+from airflow_provider_lamini.local.tuning import trainer
 from airflow_provider_lamini.local.tuning.trainer import Recipe, train
 
 def print_step(step):
@@ -282,7 +286,8 @@ def test_the_training_process_exits_with_its_parent(recipe: Callable[..., Recipe
         parent.stdin.write(settings.encode())
         parent.stdin.flush()
         assert parent.stdout.readline() == b"1\n"
-        (worker,) = training_processes()
+        (worker,) = psutil.Process(parent.pid).children()
+        assert "tuning.worker" in " ".join(worker.cmdline())
         os.kill(parent.pid, signal.SIGKILL)
     _, alive = psutil.wait_procs([worker], timeout=10)
     assert not alive
