@@ -80,7 +80,7 @@ test-stores-2.11: $(READY_2_11) $(READY_STORES)  ## run those of one S3 on Airfl
 	@.venv-2.11/bin/python -m pytest -m stores -k moto tests/stores $(DURATIONS)
 
 test-models: $(READY_DEV)  ## run the tests of the real local models, and download the models once (177 MB)
-	@.venv/bin/python -m pytest -m "models and not torch" tests/local $(DURATIONS)
+	@.venv/bin/python -m pytest -m "models and not torch" $(call marked,models) $(DURATIONS)
 
 test-2.11: $(READY_2_11)  ## run the tests that depend on the Airflow version on Airflow 2.11, also under its scheduler and triggerer
 	@.venv-2.11/bin/python -m pytest -m "not any_airflow and not stack and not models and not torch" $(PARALLEL) $(DURATIONS) $(VERSIONED)
@@ -98,7 +98,7 @@ test-lowest: $(READY_LOWEST)  ## run them, and those of rows, requests, document
 	@.venv-lowest/bin/python -m pytest -W ignore::DeprecationWarning -W ignore::PendingDeprecationWarning -W 'ignore:It looks like `register_random`' -m "$(PLAIN)" $(PARALLEL) $(DURATIONS) $(VERSIONED) $(LIBRARIES)
 
 test-tuning: $(READY_TRAIN) $(READY_CLIENT)  ## run the tests that tune models, in an environment with torch
-	@.venv-train/bin/python -m pytest -m torch tests/local $(DURATIONS)
+	@.venv-train/bin/python -m pytest -m torch $(call marked,torch) $(DURATIONS)
 	@.venv-train/bin/python tests/client/run.py tune
 
 test-client: $(READY) $(READY_CLIENT)  ## run the official lamini client against the local platform
