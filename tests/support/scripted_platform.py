@@ -185,9 +185,8 @@ def serving(platform: ScriptedPlatform) -> Iterator[None]:
 
     class Server(ThreadingHTTPServer):
         daemon_threads = True
-        request_queue_size = (
-            64  # a client opens many connections at once; one that is turned away waits a second
-        )
+        # A client opens many connections at once; one that is turned away waits a second.
+        request_queue_size = 64
 
         def handle_error(self, *_: object) -> None:
             """Ignore errors of connections that were closed on purpose."""
