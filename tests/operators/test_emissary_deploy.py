@@ -110,8 +110,15 @@ def test_a_checkpoint_is_deployed_on_an_engine(emissary, deploy):
     assert emissary.sent("/v1/engines/engine-1/deploy") == [
         {"project_id": "ms-1", "training_id": "tr-1", "checkpoint": 200, "name": "live"}
     ]
-    with pytest.raises(InvalidArgumentError, match="with engine_id the engine decides"):
-        run_to_end(deploy(engine_id="engine-1", schedule={"timezone": "UTC"}))
+
+
+@pytest.mark.parametrize(
+    "argument", [{"description": "d"}, {"inactive_timeout": 600}, {"schedule": {"timezone": "UTC"}}]
+)
+def test_what_an_engine_does_not_take_is_refused(emissary, deploy, argument):
+    with pytest.raises(InvalidArgumentError, match="an engine does not take them"):
+        run_to_end(deploy(engine_id="engine-1", **argument))
+    assert emissary.sent("/v1/engines/engine-1/deploy") == []
 
 
 @pytest.mark.parametrize("state", ["Deployed", "Deactivated", "Deploying"])

@@ -54,7 +54,7 @@ class EmissaryDeployOperator(JobOperator):
     :param name: a name for the deployment, which is the model's name for inference. Give each run its own, so that a
         teardown with :class:`EmissaryUndeployOperator` finds it also if this task fails. Default: one that no other
         deployment has.
-    :param description: a text about the deployment
+    :param description: a text about the deployment. Not with an ``engine_id``.
     :param engine_id: deploy on this engine, as :class:`EmissaryEngineOperator` returned it, instead of directly
     :param inactive_timeout: seconds without a request until it is parked; the platform's default is 3600. Not with an
         ``engine_id``: then the engine decides.
@@ -127,9 +127,11 @@ class EmissaryDeployOperator(JobOperator):
 
         options = self.submission_options()
         engine_id = None if self.engine_id is None else identifier("engine_id", self.engine_id)
-        if engine_id is not None and (self.inactive_timeout is not None or self.schedule is not None):
+        of_direct = (self.description, self.inactive_timeout, self.schedule)
+        if engine_id is not None and any(value is not None for value in of_direct):
             raise InvalidArgumentError(
-                "inactive_timeout and schedule are for direct deployments; with engine_id the engine decides."
+                "description, inactive_timeout and schedule are for direct deployments; an engine does not take them. Omit "
+                "them, or engine_id."
             )
         inactive = self.inactive_timeout
         request = DeploymentRequest(
