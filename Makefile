@@ -19,7 +19,7 @@ VERSIONED := tests/bad_input/test_connections.py tests/bad_input/test_path_objec
 	tests/bad_input/test_mapped.py tests/faults/test_crashes.py tests/hooks \
 	tests/operators tests/plugins tests/sensors tests/test_example_dags.py tests/test_links.py tests/test_provider_info.py tests/triggers
 # What uses libraries: requests, rows, and of the local platform the server, documents, model files and tokens.
-LIBRARIES := tests/api tests/jobs tests/rows tests/runs tests/local/engines/test_embeddings.py tests/local/models tests/local/rag \
+LIBRARIES := tests/api tests/corpus tests/jobs tests/rows tests/runs tests/local/engines/test_embeddings.py tests/local/models tests/local/rag \
 	tests/local/test_datasets.py tests/local/test_memory_rag.py tests/local/test_text.py tests/local/tuning/test_tokens.py
 BENCHES ?= waiting waiting_latency waiting_cost rows imports local_overhead
 

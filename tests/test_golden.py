@@ -22,7 +22,7 @@ from airflow_provider_lamini.jobs.event import EndedJob, JobEvent, LostJob
 from airflow_provider_lamini.jobs.known_jobs import KnownJobs
 from airflow_provider_lamini.jobs.state import JobState, JobStatus
 from airflow_provider_lamini.results import SHARDS, read_shards
-from airflow_provider_lamini.rows.batch import Cursor
+from airflow_provider_lamini.rows.batch import Position
 from airflow_provider_lamini.rows.counts import Counts
 from airflow_provider_lamini.rows.errors import IncompleteOutputError, OutputError, UnreadableLedgerError
 from airflow_provider_lamini.rows.ledger.document import (
@@ -61,8 +61,8 @@ HEADER = Header(
     created_at=1767225600.0,
     column_kinds={"id": "integer", "name": "text", "score": "number", "sold": "flag", "tags": "json"},
 )
-FIRST = Cursor(row=0, file=0, offset=17, line=1)
-SECOND = Cursor(row=10, file=0, offset=640, line=11)
+FIRST = Position(row=0, file=0, offset=17, line=1)
+SECOND = Position(row=10, file=0, offset=640, line=11)
 COUNTS = Counts(
     rows=10,
     ok=9,

@@ -52,10 +52,10 @@ class Client:
     """Sends calls and waits for their responses. Several threads may use it.
 
     :param settings: how to reach the platform
-    :param transport: replaces the network, for tests
-    :param sleep: sleeps the given seconds
-    :param clock: monotonic time in seconds
-    :raises ValueError: if a certificate or the proxy of the settings is unusable
+    :param transport: sends the requests in place of the network, for tests
+    :param sleep: waits so many seconds
+    :param clock: the time in seconds, from any start
+    :raises ValueError: if a certificate or the proxy of the settings cannot be used
     """
 
     def __init__(
@@ -151,7 +151,7 @@ class AsyncClient:
     :param fast: use :func:`~.aiohttp_transport.fast_transport` if it can be; only if no call starts work
     :param sleep: waits so many seconds
     :param clock: the time in seconds, from any start
-    :raises ValueError: where a certificate or the proxy of the settings cannot be used
+    :raises ValueError: if a certificate or the proxy of the settings cannot be used
     """
 
     def __init__(

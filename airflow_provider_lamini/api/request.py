@@ -28,10 +28,10 @@ _PLAIN_PATH = re.compile(r"(/[\w~%-][\w.~%-]*)+/?", re.ASCII)
 
 _MB = 1_000_000
 
-_MAX_BODY = 3600.0
+_MAX_BODY_SECONDS = 3600.0
 """Maximum seconds for the body of a response, besides the timeout."""
 
-_MAX_DOWNLOAD = 86400.0
+_MAX_DOWNLOAD_SECONDS = 86400.0
 """The same for a download to a file."""
 
 USER_AGENT = f"airflow-provider-lamini/{__version__}"
@@ -114,11 +114,11 @@ class PreparedCall:
     def _bounds(self, to: DownloadTarget | None) -> Bounds:
         call, settings = self._call, self._settings
         max_bytes = int(settings.max_result_mb * _MB) if call.max_bytes is None else call.max_bytes
-        most = _MAX_BODY
+        most = _MAX_BODY_SECONDS
         if settings.max_in_memory is not None and call.reader is None:
             max_bytes = min(max_bytes, settings.max_in_memory)
         if to is not None:
-            max_bytes, most = to.max_bytes, _MAX_DOWNLOAD
+            max_bytes, most = to.max_bytes, _MAX_DOWNLOAD_SECONDS
         body = self.timeout + min(max_bytes / MIN_SPEED, most)
         # Waiting for a free connection may take the whole timeout, too.
         head = settings.connect_timeout + self.timeout + len(self._content or b"") / MIN_SPEED

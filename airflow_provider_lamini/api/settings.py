@@ -1,4 +1,4 @@
-"""How to reach one platform: URL, key, timeouts, limits. Imports only the standard library."""
+"""How to reach one platform: URL, key, timeouts, limits. Loads only the standard library."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class TrafficCounter:
                 traffic.paused += paused
 
     def take(self) -> dict[tuple[str, str], Traffic]:
-        """Return the counts since the last call, by platform and operation, and begin again."""
+        """Return the counts since they were last taken, by platform and operation, and begin again."""
         with self._lock:
             taken, self._counts = self._counts, defaultdict(Traffic)
         return taken

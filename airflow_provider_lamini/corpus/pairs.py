@@ -49,7 +49,7 @@ INPUT = "input"
 """The column that is the question, unless a prompt is given."""
 INSTRUCTION = "instruction"
 """The column with the question in datasets in Alpaca's format, in which the input only adds to it."""
-_NAMED = 10
+_MAX_SHOWN = 10
 """Maximum number of bad rows in a message."""
 _NO_CONVERSATION = "Pass a column with its question, and one with the right answer"
 _MAX_NAME_WORDS = 3
@@ -202,7 +202,9 @@ def dataset_file(reader: PairReader, fields: tuple[str, str] = ("input", "output
         rows, encoder = 0, msgspec.json.Encoder()
         for pairs in reader.read():
             rows += len(pairs)
-            lines = pairs if fields == Pair.__struct_fields__ else [_named(pair, fields) for pair in pairs]
+            lines = (
+                pairs if fields == Pair.__struct_fields__ else [_with_fields(pair, fields) for pair in pairs]
+            )
             file.write(encoder.encode_lines(lines))
         path = file.path()
 
@@ -213,18 +215,17 @@ def dataset_file(reader: PairReader, fields: tuple[str, str] = ("input", "output
         yield DatasetFile(part, rows, file.size(), reader.bad, reader.describe())
 
 
-def _named(pair: Pair, fields: tuple[str, str]) -> dict[str, str]:
+def _with_fields(pair: Pair, fields: tuple[str, str]) -> dict[str, str]:
     return dict(zip(fields, (pair.input, pair.output), strict=True))
 
 
 class PairReader:
     """Reads an input and validates each row.
 
-    :param source: the input, opened with ``keep_bad`` of the policy
+    :param source: the input, opened by `PairInput.open`: it keeps bad rows if the policy does, or if there is a limit
     :param columns: make a pair of each row
     :param policy: what becomes of rows that cannot be used
-    :param limit_rows: only the first rows count, this many; ``None`` for all. With a limit, the source keeps bad rows in any
-        case.
+    :param limit_rows: only the first rows count, this many; ``None`` for all
     :param budget: how many rows and characters there may be
     :raises ColumnError: if a brace looks like a placeholder, but is not a column
 
@@ -246,7 +247,7 @@ class PairReader:
         self._limit_rows = limit_rows
         self._budget = budget
         self._rows = self._characters = 0
-        self._named: list[str] = []
+        self._described: list[str] = []
         self.bad = BadRows()
 
     def describe(self) -> str:
@@ -273,8 +274,8 @@ class PairReader:
     def read_all(self) -> Iterator[Sequence[Pair | None]]:
         """Read all rows, one item for each.
 
-        Pairs are returned in batches as they are read. If bad rows are not kept, no more pairs are returned after the first;
-        the remaining rows are still validated, so that the error at the end can say how many are bad.
+        Pairs are returned in batches as they are read. If bad rows are not kept, no more pairs are returned after the first
+        bad row; the remaining rows are still validated, so that the error at the end can say how many are bad.
 
         :return: batches of pairs; ``None`` for a row that cannot be used
         :raises BadRowError: if rows cannot be used, or more than may be
@@ -348,11 +349,11 @@ class PairReader:
             failure = None if offset in found else _problem(row, columns)
             if failure is not None:
                 found[offset] = failure
-                if not self._policy.keep and len(self._named) < _NAMED:
+                if not self._policy.keep and len(self._described) < _MAX_SHOWN:
                     # The batch may have the needed columns only; the message should list all of them.
                     complete_row = next(islice(self._source.read(batch.start), offset, None)).row
                     complete = _problem(complete_row, columns) or failure
-                    self._named.append(f"{batch.describe_row(offset)} {complete.text}")
+                    self._described.append(f"{batch.describe_row(offset)} {complete.text}")
         self.bad.add(batch, found)
         return [
             None if offset in found else Pair(columns.prompt.render(row), columns.answer.render(row))
@@ -363,7 +364,7 @@ class PairReader:
         """Whether a prompt or an answer of a batch may be blank."""
         first = self._columns.prompt.text_columns[0], self._columns.answer.text_columns[0]
         texts = [pair.input for pair in pairs], [pair.output for pair in pairs]
-        return any(map(batch.is_blank, first)) or any(map(any_blank, texts))
+        return any(map(batch.has_blank, first)) or any(map(any_blank, texts))
 
     def _has_conversation(self, batch: Batch) -> bool:
         """Whether a prompt of a batch would be the JSON text of a conversation."""
@@ -377,10 +378,10 @@ class PairReader:
     def _error(self) -> BadRowError:
         """The error about all bad rows."""
         count = self.bad.count
-        more = f"; and {count - _NAMED} more" if count > _NAMED else ""
+        more = f"; and {count - _MAX_SHOWN} more" if count > _MAX_SHOWN else ""
         rows = counted(count, "row")
         return BadRowError(
-            f"{rows} of {self._source.describe()} cannot be used: {'; '.join(self._named)}{more}. Correct or remove them; "
+            f"{rows} of {self._source.describe()} cannot be used: {'; '.join(self._described)}{more}. Correct or remove them; "
             "nothing was sent. To leave them out, set on_bad_row='error' and max_failed_rows."
         )
 

@@ -118,7 +118,7 @@ class JobKind:
 
     @property
     def cancelled(self) -> str:
-        """The participle of that verb."""
+        """The participle of `cancel_verb`."""
         return "deleted" if self.cancel_deletes else "cancelled"
 
     @property
@@ -132,7 +132,7 @@ class JobKind:
         return self.name.rpartition("/")[2]
 
 
-def warn_about_unknown_state(kind: JobKind, status: JobStatus) -> None:
+def warn_about_unknown_status(kind: JobKind, status: JobStatus) -> None:
     """Log a status word that this version does not know, once per process and kind.
 
     :param kind: the job's kind
@@ -142,7 +142,7 @@ def warn_about_unknown_state(kind: JobKind, status: JobStatus) -> None:
     if status.state is JobState.UNKNOWN and key not in _logged and len(_logged) < _MAX_LOGGED:
         _logged.add(key)
         log.warning(
-            "The platform reports the status %r for %s %s, which this version does not know; polling continues.",
+            "The platform reports a status that this version does not know, %r, for %s %s; polling continues.",
             status.raw,
             kind.noun,
             status.job_id,

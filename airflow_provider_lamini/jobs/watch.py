@@ -25,7 +25,7 @@ from airflow_provider_lamini.api.errors import (
     RateLimitedError,
     UnavailableError,
 )
-from airflow_provider_lamini.jobs.kinds import EVERY_JOB, warn_about_unknown_state
+from airflow_provider_lamini.jobs.kinds import EVERY_JOB, warn_about_unknown_status
 from airflow_provider_lamini.jobs.polling import (
     Decision,
     Ended,
@@ -390,5 +390,5 @@ def _decide(waiter: Waiter, answer: JobStatus | PlatformError, now: float, jitte
         return decide_after_error(waiter.plan, answer, history.errors, now, jitter)
     answer = answer if kind.translate is None else kind.translate(answer)
     if history.answered(answer, now):
-        warn_about_unknown_state(kind, answer)
+        warn_about_unknown_status(kind, answer)
     return decide_after_status(waiter.plan, answer, now, jitter)

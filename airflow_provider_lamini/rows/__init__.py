@@ -1,1 +1,1 @@
-"""Rows from and to storage, in bounded memory: sources, prompts, ledger, answers, output."""
+"""Rows from and to storage, in bounded memory: storage, prompts, sources, ledger, output, answers."""

@@ -1,4 +1,4 @@
-"""Batches of rows as readers return them, and positions in an input."""
+"""Rows as readers return them: batches, single rows and chunks; and positions in an input."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MAX_LINE = 16 * 1024 * 1024
 """Maximum size of a line or a CSV field, in bytes."""
 
 
-class Cursor(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Position(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """A position between two rows of an input, from which reading can continue.
 
     :param row: number of rows of the whole input before it
@@ -61,7 +61,7 @@ class Batch(ABC):
     def __init__(
         self,
         rows: Sequence[Row],
-        start: Cursor,
+        start: Position,
         *,
         checked: bool = False,
         bad: dict[int, RowFailure] | None = None,
@@ -98,7 +98,7 @@ class Batch(ABC):
             if value is not None
         )
 
-    def is_blank(self, column: str) -> bool:
+    def has_blank(self, column: str) -> bool:
         """Whether any row has a blank text in a column (`texts.is_blank`)."""
         return any_blank(column_of(self.rows, column))
 
@@ -106,7 +106,7 @@ class Batch(ABC):
         """Whether any row has a conversation in a column (`texts.is_conversation`)."""
         return any_conversation(column_of(self.rows, column))
 
-    def missing(self, column: str) -> int | None:
+    def first_missing(self, column: str) -> int | None:
         """Offset of the first row without a value in a column; ``None`` if all rows have one."""
         values = column_of(self.rows, column)
         return values.index(None) if None in values else None
@@ -120,7 +120,7 @@ class Batch(ABC):
         return kinds_of(column_of(self.rows, column))
 
     @abstractmethod
-    def after(self, count: int) -> Cursor:
+    def after(self, count: int) -> Position:
         """The position after the first ``count`` rows of the batch."""
 
     @abstractmethod
@@ -144,7 +144,7 @@ class TextBatch(Batch):
     def __init__(
         self,
         rows: Sequence[Row],
-        start: Cursor,
+        start: Position,
         *,
         name: str,
         ends: Sequence[int],
@@ -156,10 +156,10 @@ class TextBatch(Batch):
         self.ends = ends
         self.lines = lines
 
-    def after(self, count: int) -> Cursor:
+    def after(self, count: int) -> Position:
         if not count:
             return self.start
-        return Cursor(self.start.row + count, self.start.file, self.ends[count - 1], self.lines[count - 1])
+        return Position(self.start.row + count, self.start.file, self.ends[count - 1], self.lines[count - 1])
 
     def location(self, offset: int) -> str:
         """File and last line of the row."""
@@ -182,7 +182,7 @@ class SourceRow:
     offset: int
 
     @property
-    def after(self) -> Cursor:
+    def after(self) -> Position:
         """The position after this row."""
         return self.batch.after(self.offset + 1)
 
@@ -202,8 +202,8 @@ class SourceChunk:
     :param bad: rows that cannot be used, by offset
     """
 
-    start: Cursor
-    after: Cursor
+    start: Position
+    after: Position
     rows: Sequence[Row]
     bad: Mapping[int, RowFailure] = field(default_factory=dict)
 
@@ -217,10 +217,10 @@ FAILED = "error"
 """The column that says why a row failed."""
 
 
-def kept_batches(batches: Iterable[Batch], start: Cursor) -> Iterator[Batch]:
+def kept_batches(batches: Iterable[Batch], start: Position) -> Iterator[Batch]:
     """Leave out the rows that have failed.
 
-    :param batches: rows of one part of the run, with the column `FAILED`
+    :param batches: rows of one part of an earlier run, with the column `FAILED`
     :param start: the position at which reading starts; rows are counted from there
     """
     row = start.row
@@ -230,7 +230,7 @@ def kept_batches(batches: Iterable[Batch], start: Cursor) -> Iterator[Batch]:
         if kept:
             # The rows before the first kept one belong to this batch, so that its start is the end of the batch before.
             position = batch.start
-            yield KeptBatch(batch, Cursor(row, position.file, position.offset, position.line), kept)
+            yield KeptBatch(batch, Position(row, position.file, position.offset, position.line), kept)
             row += len(kept)
 
 
@@ -261,7 +261,7 @@ class KeptBatch(Batch):
     :param kept: which rows of the batch they are
     """
 
-    def __init__(self, inner: Batch, start: Cursor, kept: Sequence[int]) -> None:
+    def __init__(self, inner: Batch, start: Position, kept: Sequence[int]) -> None:
         super().__init__((), start)
         self._inner = inner
         self._kept = kept
@@ -276,11 +276,11 @@ class KeptBatch(Batch):
     def __len__(self) -> int:
         return len(self._kept)
 
-    def after(self, count: int) -> Cursor:
+    def after(self, count: int) -> Position:
         if not count:
             return self.start
         position = self._inner.after(self._kept[count - 1] + 1)
-        return Cursor(self.start.row + count, position.file, position.offset, position.line)
+        return Position(self.start.row + count, position.file, position.offset, position.line)
 
     def location(self, offset: int) -> str:
         return self._inner.location(self._kept[offset])

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class FailureReason(StrEnum):
-    """Why a row has no usable output. A platform's own words are mapped to these in its ``endpoints.py``."""
+    """Why a row has no usable output. Finish reasons are mapped to these in ``answers/judging.py``."""
 
     BAD_ROW = "bad_row"
     """The row cannot be read, or a value of it cannot be used. It was not sent."""

@@ -143,7 +143,7 @@ class ChunkJobs:
         :raises TooManyFailedRowsError: if more rows have failed than may
         """
         while not self._ledger.finished:  # the manifest is written before the task fails
-            self._run.check_failures()
+            self._run.check_limits()
             if self._running() >= self._config.max_in_flight:
                 break
             waiting = next((chunk for chunk in self._ledger.chunks if self._may_continue(chunk)), None)

@@ -120,7 +120,7 @@ class DirectRequests:
         :raises TooManyFailedRowsError: as soon as more rows have failed than may
         :raises BudgetExceededError: as soon as more tokens were used than may be
         """
-        self._run.check_failures()
+        self._run.check_limits()
         try:
             run_in_thread(self._send_all())
         except TimeoutError as error:
@@ -168,7 +168,7 @@ class DirectRequests:
             return pending
         if not self._stopped:
             try:
-                self._run.check_failures()
+                self._run.check_limits()
             except LIMITS:
                 self._stopped = True
             else:
@@ -178,7 +178,7 @@ class DirectRequests:
             for task in done:
                 task.result()
         if not self._run.ledger.finished:
-            self._run.check_failures()
+            self._run.check_limits()
         return pending
 
     async def _chunk(self, client: AsyncClient, planned: PlannedChunk) -> None:

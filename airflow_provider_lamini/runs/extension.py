@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from airflow_provider_lamini.rows.batch import Cursor
+from airflow_provider_lamini.rows.batch import Position
 from airflow_provider_lamini.rows.columns import column_of
 from airflow_provider_lamini.rows.errors import IncompleteOutputError, InputChangedError
 from airflow_provider_lamini.rows.hashes import KEY_SIZE, row_keys
@@ -85,7 +85,7 @@ class _SentRows:
         self._source = source
         self._reader = ChunkReader(source, needed_columns(config.prompt, config.passthrough))
 
-    def positions(self, document: LedgerDocument, header: Header) -> tuple[Cursor, dict[int, Cursor]]:
+    def positions(self, document: LedgerDocument, header: Header) -> tuple[Position, dict[int, Position]]:
         """Compare the rows of all planned chunks, and find them in the input.
 
         :param document: the ledger
@@ -100,7 +100,7 @@ class _SentRows:
             raise InputChangedError(
                 f"{self._source.describe()} has fewer than the {document.next.row} rows that were sent before{limit}. {_ADVICE}"
             )
-        after, starts = Cursor(), {}
+        after, starts = Position(), {}
         unfinished = {chunk.number for chunk in document.open}
         for number, (_, rows) in enumerate(document.parts()):
             found = self._reader.read(after, rows)

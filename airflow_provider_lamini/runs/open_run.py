@@ -30,7 +30,7 @@ from airflow_provider_lamini.wording import counted
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from airflow_provider_lamini.rows.batch import Cursor
+    from airflow_provider_lamini.rows.batch import Position
     from airflow_provider_lamini.rows.failures import RowFailure
     from airflow_provider_lamini.rows.ledger.document import Chunk, ChunkSubmission
     from airflow_provider_lamini.rows.ledger.ledger import Ledger
@@ -71,8 +71,8 @@ class ChunkRows(NamedTuple):
     :param reused: results of an earlier run for rows that need not be sent, by offset
     """
 
-    start: Cursor
-    after: Cursor
+    start: Position
+    after: Position
     rows: Sequence[Row]
     prompts: list[str]
     keys: bytes
@@ -154,7 +154,7 @@ class PassthroughCache:
 
 
 class OpenRun:
-    """The input, output and ledger of a run that this process works on. Create it with `open_run`.
+    """The input, output and ledger of a run that this process works on. Created by `opening.open_run`.
 
     :param config: the settings
     :param source: the input
@@ -244,7 +244,7 @@ class OpenRun:
             )
         return found
 
-    def _read(self, reader: ChunkReader, start: Cursor, size: int) -> SourceChunk:
+    def _read(self, reader: ChunkReader, start: Position, size: int) -> SourceChunk:
         """Read a chunk, perhaps with fewer rows.
 
         :raises InputChangedError: if it cannot be read because the input was changed
@@ -382,8 +382,8 @@ class OpenRun:
         """
         return self._config.failure_limit.exceeded(failed, self.ledger.header.total_rows)
 
-    def check_failures(self) -> None:
-        """Compare the failed rows so far with the limit.
+    def check_limits(self) -> None:
+        """Compare the failed rows and the used tokens so far with their limits.
 
         :raises TooManyFailedRowsError: if more rows have failed than may
         :raises BudgetExceededError: if rows are left, and more tokens were used than may be; or if the platform does not say

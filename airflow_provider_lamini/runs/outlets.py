@@ -172,7 +172,7 @@ def event_extra(lineage: TaskLineage, result: Mapping[str, object]) -> dict[str,
         ("usage", lineage.usage),
         ("metrics", result.get("metrics")),
     ):
-        if found := _scores(numbers):
+        if found := _numbers(numbers):
             extra[name] = found
     return extra
 
@@ -196,12 +196,12 @@ def _named(result: Mapping[str, object]) -> Iterator[tuple[str, Json]]:
             yield name, [str(item)[:MAX_TEXT] for item in value[-MAX_ITEMS:]]
 
 
-def _scores(value: object) -> dict[str, Json]:
-    """The numbers of a mapping of metrics, which may be grouped by model; empty if there are too many."""
+def _numbers(value: object) -> dict[str, Json]:
+    """The numbers of a mapping, perhaps grouped by model; empty if there are too many, or a name is too long."""
     found: dict[str, Json] = {}
     for name, item in value.items() if isinstance(value, Mapping) else ():
         if isinstance(item, Mapping):
-            found[str(name)] = _scores(item)
+            found[str(name)] = _numbers(item)
         elif isinstance(item, int | float):
             found[str(name)] = item
     sizes = [len(item) if isinstance(item, Mapping) else 1 for item in found.values()]

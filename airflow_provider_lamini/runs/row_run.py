@@ -116,7 +116,7 @@ class RowRun:
                     run.folder, report_of_run(run, manifest, self._task.hook.platform_name)
                 ),
             )
-        run.check_failures()
+        run.check_limits()
         counts = manifest.counts
         why = f" ({describe_failures(counts.failures)})" if counts.failed else ""
         if "total_tokens" in counts.sums:

@@ -105,7 +105,7 @@ def load_table(load: TableLoad, log: Log) -> dict[str, object]:
         key a later row of the same chunk has)
     :raises InvalidArgumentError: if a field or the connection cannot be used
     :raises IncompleteOutputError: if the run has not ended, or a part is missing or damaged
-    :raises StorageError: if another live try loads the same results
+    :raises StorageError: if another task, or another try of this one, is loading the same results
     """
     folder = OutputFolder(load.results, load.results_conn_id)
     total = read_manifest(folder).counts.rows
@@ -146,11 +146,11 @@ def load_table(load: TableLoad, log: Log) -> dict[str, object]:
 def _fingerprint(load: TableLoad, folder: OutputFolder) -> str:
     """Hash of the results and of where they go. Results that replaced others in the same folder have another one."""
     target = [load.table, folder.location, dict(load.columns), list(load.key), load.skip_failed]
-    found = blake2b(msgspec.json.encode(target), digest_size=16)
+    results_hash = blake2b(msgspec.json.encode(target), digest_size=16)
     for part in read_manifest(folder).parts:
         for line in folder.lines(part.name):
-            found.update(line)
-    return found.hexdigest()
+            results_hash.update(line)
+    return results_hash.hexdigest()
 
 
 @contextmanager
@@ -204,22 +204,22 @@ class _Table:
 
         :return: how many: of rows with the same key, only the last one
         """
-        records = [
+        inserts = [
             {column: self._value(row, field) for column, field in self._load.columns.items()} for row in rows
         ]
-        if not records:
+        if not inserts:
             return 0
         with closing(self._connection.cursor()) as cursor:
             if self._load.key:
-                keys = [self._key(record, row) for record, row in zip(records, rows, strict=True)]
+                keys = [self._key(values, row) for values, row in zip(inserts, rows, strict=True)]
                 if len(set(keys)) < len(keys):  # the last row counts, as it does across chunks
-                    records = list(dict(zip(keys, records, strict=True)).values())
+                    inserts = list(dict(zip(keys, inserts, strict=True)).values())
                 cursor.executemany(self._delete, [tuple(map(self._comparable, key)) for key in keys])
-            cursor.executemany(self._insert, [tuple(record.values()) for record in records])
-        return len(records)
+            cursor.executemany(self._insert, [tuple(values.values()) for values in inserts])
+        return len(inserts)
 
-    def _key(self, record: Mapping[str, Any], row: Mapping[str, Any]) -> tuple[Any, ...]:
-        found = tuple(record[column] for column in self._load.key)
+    def _key(self, values: Mapping[str, Any], row: Mapping[str, Any]) -> tuple[Any, ...]:
+        found = tuple(values[column] for column in self._load.key)
         if None in found:
             column = self._load.key[found.index(None)]
             raise InvalidArgumentError(
@@ -268,17 +268,17 @@ class _Record:
         :return: number of rows of the run that are loaded
         """
         table = self._load.record_table
-        self._try(
+        self._run_alone(
             f"CREATE TABLE IF NOT EXISTS {table} (run VARCHAR(32) PRIMARY KEY, target VARCHAR(255) NOT NULL, "
             "results VARCHAR(2000) NOT NULL, rows_loaded BIGINT NOT NULL, updated_at VARCHAR(40) NOT NULL)"
         )
         mark = self._mark
         if self._load.reload:
-            self._try(f"DELETE FROM {table} WHERE run = {mark}", self._run)  # noqa: S608 - validated names
+            self._run_alone(f"DELETE FROM {table} WHERE run = {mark}", self._run)  # noqa: S608 - validated names
         found = self._loaded()
         if found is not None:
             return found
-        self._try(
+        self._run_alone(
             f"INSERT INTO {table} (run, target, results, rows_loaded, updated_at) "  # noqa: S608 - validated names
             f"VALUES ({mark}, {mark}, {mark}, {mark}, {mark})",
             *(self._run, self._load.table, self._load.results[:2000], 0, _now()),
@@ -300,8 +300,8 @@ class _Record:
             )
             if cursor.rowcount != 1:
                 raise StorageError(
-                    f"Another try of this task is loading the same results into {self._load.table}. This one has stopped; "
-                    "nothing is loaded twice."
+                    f"Another task, or another try of this one, is loading the same results into {self._load.table}. This "
+                    "one has stopped; nothing is loaded twice."
                 )
 
     def _loaded(self) -> int | None:
@@ -316,8 +316,8 @@ class _Record:
             return None
         return int(next(iter(found.values())) if isinstance(found, dict) else found[0])
 
-    def _try(self, statement: str, *values: object) -> None:
-        """Run a statement in a transaction of its own. Another try may do the same at this moment, and then it may fail."""
+    def _run_alone(self, statement: str, *values: object) -> None:
+        """Run a statement in a transaction of its own. Another task may do the same at this moment, and then it may fail."""
         try:
             with _transaction(self._connection), closing(self._connection.cursor()) as cursor:
                 cursor.execute(statement, values) if values else cursor.execute(statement)

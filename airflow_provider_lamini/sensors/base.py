@@ -122,7 +122,7 @@ class JobSensor(BaseSensorOperator):
         :raises JobError: if the job did not succeed
         """
         from airflow_provider_lamini.api.errors import InvalidRequestError, JobNotFoundError, NotFoundError
-        from airflow_provider_lamini.jobs.kinds import warn_about_unknown_state
+        from airflow_provider_lamini.jobs.kinds import warn_about_unknown_status
         from airflow_provider_lamini.jobs.polling import TRANSIENT_ERRORS
         from airflow_provider_lamini.jobs.progress import describe, reason
 
@@ -144,7 +144,7 @@ class JobSensor(BaseSensorOperator):
             self.log.info("The platform answers again.")
         if status.state.ended:
             return PokeReturnValue(is_done=True, xcom_value=self._result(kind, job_id, status))
-        warn_about_unknown_state(kind, status)
+        warn_about_unknown_status(kind, status)
         self.log.info("%s %s: %s", kind.subject, job_id, describe(status))
         return False
 

@@ -79,17 +79,17 @@ def test_results_that_do_not_fit_in_memory_are_fetched(in_worker, rows, sent, mo
 
 
 def test_each_row_is_read_once_for_validation_and_once_for_sending(in_worker, rows, monkeypatch):
-    cursors = []
+    starts = []
     batches = FileSource.batches
 
-    def counting(self, cursor=None, **options):
-        cursors.append(cursor)
-        return batches(self, cursor, **options)
+    def counting(self, start=None, **options):
+        starts.append(start)
+        return batches(self, start, **options)
 
     monkeypatch.setattr(FileSource, "batches", counting)
     run_to_end(in_worker())
     # After each wait, it continues where it stopped.
-    assert [cursor and cursor.row for cursor in cursors] == [None, 0, 20]
+    assert [start and start.row for start in starts] == [None, 0, 20]
     assert outputs(rows()) == OUTPUTS
 
 

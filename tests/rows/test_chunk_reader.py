@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from airflow_provider_lamini.rows.batch import Cursor
+from airflow_provider_lamini.rows.batch import Position
 from airflow_provider_lamini.rows.sources.chunk_reader import ChunkReader
 from airflow_provider_lamini.rows.sources.source import open_source
 
@@ -52,7 +52,7 @@ def test_chunks_are_read_again_in_any_order(path, order):
 def test_chunks_may_have_different_sizes(path):
     source = open_source(path)
     reader = ChunkReader(source, ["n"])
-    place, found = Cursor(), []
+    place, found = Position(), []
     for size in (7, 1, 30, 30, 5, 50):
         chunk = reader.read(place, size)
         assert chunk is not None
@@ -69,11 +69,11 @@ def test_a_chunk_beyond_the_end_has_no_rows(tmp_path):
     path.write_text('{"n": 1}\n')
     source = open_source(str(path))
     reader = ChunkReader(source, ["n"])
-    first = reader.read(Cursor(), 1)
+    first = reader.read(Position(), 1)
     assert first is not None
     assert first.rows == [{"n": 1}]
-    assert reader.read(Cursor(1, 0, 9, 1), 1) is None
-    assert reader.read(Cursor(2, 0, 18, 2), 1) is None
+    assert reader.read(Position(1, 0, 9, 1), 1) is None
+    assert reader.read(Position(2, 0, 18, 2), 1) is None
 
 
 def test_consecutive_chunks_of_a_gzipped_file_decompress_it_once(tmp_path):

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from airflow_provider_lamini.rows.batch import Cursor
+from airflow_provider_lamini.rows.batch import Position
 from airflow_provider_lamini.rows.counts import Counts
 from airflow_provider_lamini.rows.errors import (
     LedgerConflictError,
@@ -53,7 +53,7 @@ def plan_next(change: LedgerChange) -> Chunk:
     """Plan the next chunk within a transaction."""
     header, start = change.document.header, change.document.next
     end = min(start.row + header.chunk_size, header.total_rows)
-    return change.plan(start, Cursor(end, 0, end * 7, end), f"f{start.row}")
+    return change.plan(start, Position(end, 0, end * 7, end), f"f{start.row}")
 
 
 def plan(ledger: Ledger) -> Chunk:
@@ -69,7 +69,7 @@ def intend(ledger: Ledger, chunk: Chunk, rows: list[int] | None = None) -> Chunk
 
 def plan_rows(ledger: Ledger, first: int, after: int) -> None:
     with ledger.transaction() as change:
-        change.plan(Cursor(first), Cursor(after), "f")
+        change.plan(Position(first), Position(after), "f")
 
 
 def finish(ledger: Ledger, chunk: Chunk, counts: Counts) -> None:
@@ -145,7 +145,7 @@ class TestAChunksLife:
         chunk = ledger.record_job_id(intend(ledger, plan(ledger)), "job-1")
         again = Ledger.resume(folder, OWNER)
         assert [(each.number, each.job_id) for each in again.chunks] == [(0, chunk.job_id)]
-        assert again.document.next == Cursor(10, 0, 70, 10)
+        assert again.document.next == Position(10, 0, 70, 10)
         assert again.header == ledger.header
         assert again.header.created_at == 1000.0
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_provider_lamini.rows.batch import Cursor
+from airflow_provider_lamini.rows.batch import Position
 from airflow_provider_lamini.rows.prompts.template import PromptTemplate
 from airflow_provider_lamini.rows.sources.source import open_source
 from airflow_provider_lamini.rows.sources.validation import validate_input
@@ -30,7 +30,7 @@ from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
 from airflow_provider_lamini.rows.output.parts import PartWriter
 from airflow_provider_lamini.rows.prompts.template import PromptTemplate
 from airflow_provider_lamini.rows.ledger.document import Header
-from airflow_provider_lamini.rows.batch import Cursor
+from airflow_provider_lamini.rows.batch import Position
 from airflow_provider_lamini.rows.sources.source import open_source
 from airflow_provider_lamini.rows.sources.validation import needed_columns, validate_input
 
@@ -149,11 +149,11 @@ def test_batches_of_arrow_and_the_list_of_their_rows_are_the_same_input():
     rows = [{"id": number, "text": f"a text {number}"} for number in range(3000)]
     batches = pytest.importorskip("pyarrow").Table.from_pylist(rows).to_batches(max_chunksize=999)
     assert open_source(batches).version() == open_source(rows).version()
-    assert [found.row for found in open_source(batches).read(Cursor(998))] == rows[998:]
+    assert [found.row for found in open_source(batches).read(Position(998))] == rows[998:]
 
 
 def test_a_table_and_the_list_of_its_rows_are_the_same_input():
     rows = [{"id": number, "text": f"a text {number}"} for number in range(3000)]
     table = pytest.importorskip("pyarrow").Table.from_pylist(rows)
     assert open_source(table).version() == open_source(rows).version()
-    assert [found.row for found in open_source(table).read(Cursor(2500))] == rows[2500:]
+    assert [found.row for found in open_source(table).read(Position(2500))] == rows[2500:]

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from airflow_provider_lamini.rows.batch import Cursor
+from airflow_provider_lamini.rows.batch import Position
 from airflow_provider_lamini.rows.columns import Table, concatenate, kinds_of
 from airflow_provider_lamini.rows.errors import BadRowError, InputError, MissingColumnError
 from airflow_provider_lamini.rows.prompts.template import PromptTemplate
@@ -135,7 +135,7 @@ def test_reading_continues_in_the_middle_of_a_row_group(table):
         if each.index in {0, 1, 1023, 1024, 2098, 2099, 2100, 4199, 4998, 4999}:
             rest = [(one.index, one.row["n"], one.location) for one in source.read(each.after)]
             assert rest == straight[each.index + 1 :]
-    assert next(iter(source.chunks(100, Cursor(2150, 0, 1, 50)))).rows[0] == {"n": 2150}
+    assert next(iter(source.chunks(100, Position(2150, 0, 1, 50)))).rows[0] == {"n": 2150}
 
 
 def test_a_file_without_rows_has_none(table):
@@ -211,7 +211,7 @@ def test_validation_by_columns_finds_what_rows_have(odd, column):
     values = [row[column] for row in batch.rows]
     assert len(batch) == len(values) == 3
     assert batch.kinds(column) - {type(None)} == kinds_of(values) - {type(None)}
-    assert batch.missing(column) == (values.index(None) if None in values else None)
+    assert batch.first_missing(column) == (values.index(None) if None in values else None)
     assert batch.has(column)
     assert not batch.has("other")
 

@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from airflow_provider_lamini.results import read_outputs
-from airflow_provider_lamini.rows.batch import Cursor
+from airflow_provider_lamini.rows.batch import Position
 from airflow_provider_lamini.rows.counts import Counts
 from airflow_provider_lamini.rows.errors import (
     ColumnError,
@@ -173,9 +173,9 @@ def finished(folder: OutputFolder, total: int = 5, size: int = 2) -> Ledger:
     writer = PartWriter(folder, ["id"])
     while not ledger.exhausted:
         start = ledger.document.next.row
-        after = Cursor(min(start + size, total))
+        after = Position(min(start + size, total))
         with ledger.transaction() as change:
-            chunk = change.plan(Cursor(start), after, "f")
+            chunk = change.plan(Position(start), after, "f")
         result = ChunkResult(
             [f"out {row}" for row in range(start, after.row)], ["stop"] * chunk.rows, [None] * chunk.rows
         )

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_lamini.rows.batch import Cursor
+from airflow_provider_lamini.rows.batch import Position
 from airflow_provider_lamini.rows.errors import BadRowError, InputChangedError, InputError, OutputError
 from airflow_provider_lamini.rows.sources.options import InputOptions
 from airflow_provider_lamini.rows.sources.source import open_source
@@ -243,19 +243,19 @@ class TestStamp:
     def test_a_cursor_into_a_missing_file_is_refused(self, file, tmp_path: Path):
         file("a.jsonl", "{}")
         with pytest.raises(InputChangedError, match="file number 1"):
-            list(open_source(f"{tmp_path}/*.jsonl").read(Cursor(1, 1)))
+            list(open_source(f"{tmp_path}/*.jsonl").read(Position(1, 1)))
 
     def test_a_cursor_beyond_the_end_of_a_list_is_refused(self):
         with pytest.raises(InputError, match="has 1 row,"):
-            list(open_source(["a"]).read(Cursor(2)))
+            list(open_source(["a"]).read(Position(2)))
 
 
 def test_a_cursor_is_small_and_survives_json():
-    cursor = Cursor(10, 1, 300, 12)
-    data = msgspec.json.encode(cursor)
+    position = Position(10, 1, 300, 12)
+    data = msgspec.json.encode(position)
     assert data == b'{"row":10,"file":1,"offset":300,"line":12}'
-    assert msgspec.json.decode(data, type=Cursor) == cursor
-    assert msgspec.json.encode(Cursor()) == b"{}"
+    assert msgspec.json.decode(data, type=Position) == position
+    assert msgspec.json.encode(Position()) == b"{}"
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r"), max_size=10)
@@ -302,7 +302,7 @@ FORMATS = {
     formats=st.lists(st.sampled_from([*FORMATS, "list"]), min_size=3, max_size=3),
     size=st.integers(1, 7),
 )
-def test_chunks_and_cursors_give_each_row_once_in_order(tmp_path_factory, files, formats, size):
+def test_chunks_and_positions_give_each_row_once_in_order(tmp_path_factory, files, formats, size):
     """Whatever the format: chunks cover the rows, and reading goes on from any chunk's end, and from any row."""
     folder = tmp_path_factory.mktemp("in")
     if "list" in formats:

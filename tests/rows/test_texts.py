@@ -1,12 +1,20 @@
-"""Texts in which nothing can be read, wherever a blank text counts as none."""
+"""Texts in which nothing can be read, wherever a blank text counts as none, and conversations in texts."""
 
 from __future__ import annotations
 
 import io
+import json
 
 import pytest
 
-from airflow_provider_lamini.rows.texts import all_visible, any_blank, is_blank
+from airflow_provider_lamini.rows.texts import (
+    all_visible,
+    any_blank,
+    any_conversation,
+    are_plain,
+    is_blank,
+    is_conversation,
+)
 
 INVISIBLE = [
     "",
@@ -80,4 +88,46 @@ def test_parquet_finds_a_blank_text_of_each_type(tmp_path, kind, text):
     path = tmp_path / "r.parquet"
     path.write_bytes(file.getvalue())
     (batch,) = open_source(str(path)).batches(columns=["prompt"])
-    assert batch.is_blank("prompt")
+    assert batch.has_blank("prompt")
+
+
+MESSAGES = [{"role": "user", "content": "Hi"}]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        MESSAGES,
+        {"messages": MESSAGES},
+        [{"from": "human", "value": "Hi"}],
+        [{"role": "assistant", "tool_calls": []}],
+        json.dumps(MESSAGES),
+        f"\n {json.dumps({'conversations': MESSAGES})}",
+        str(MESSAGES),
+    ],
+    ids=str,
+)
+def test_a_value_that_is_a_conversation_is_recognized(value):
+    assert is_conversation(value)
+    assert any_conversation(["a text", value])
+    assert not are_plain(["a text", value])
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "a role",
+        "[1]",
+        '{"role": "user"}',
+        '[{"role": "user"}]',
+        "[{'role': ",
+        [],
+        {},
+        [{"role": "user"}],
+        None,
+    ],
+    ids=str,
+)
+def test_another_value_is_not(value):
+    assert not is_conversation(value)
+    assert not any_conversation([value])

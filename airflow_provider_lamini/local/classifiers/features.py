@@ -35,13 +35,13 @@ def features(texts: Sequence[str], embed: Embed) -> npt.NDArray[np.float64]:
     for start in range(0, len(flat), EMBEDDING_BATCH_SIZE):
         vectors += embed(flat[start : start + EMBEDDING_BATCH_SIZE])
     normalized = _normalize(np.asarray(vectors, dtype=np.float64))
-    rows: list[npt.NDArray[np.float64]] = []
+    means: list[npt.NDArray[np.float64]] = []
     start = 0
     for text_parts in parts:
-        part = normalized[start : start + len(text_parts)]
+        of_text = normalized[start : start + len(text_parts)]
         start += len(text_parts)
-        rows.append(part[0] if len(part) == 1 else part[0] + _normalize(part[1:].mean(axis=0)))
-    return _normalize(np.asarray(rows))
+        means.append(of_text[0] if len(of_text) == 1 else of_text[0] + _normalize(of_text[1:].mean(axis=0)))
+    return _normalize(np.asarray(means))
 
 
 def _split(text: str) -> list[str]:

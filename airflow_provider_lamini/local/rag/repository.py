@@ -1,4 +1,4 @@
-"""The index repository: creates, finds and searches the platform's indexes."""
+"""The Memory RAG indexes of the platform: their folders and statuses, and searching them."""
 
 from __future__ import annotations
 

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
         CompletionObject,
         EmbeddingComparison,
     )
-    from airflow_provider_lamini.rows.answers.generation import Generation
     from airflow_provider_lamini.rows.endpoints import DirectEndpoint
+    from airflow_provider_lamini.rows.generation import Generation
 
 SAMPLING = ("temperature", "top_p", "top_k")
 """The parameters of completions and chats that say how tokens are sampled."""

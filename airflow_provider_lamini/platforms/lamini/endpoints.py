@@ -14,7 +14,6 @@ from airflow_provider_lamini.platforms.lamini.api import (
     memory_rag,
 )
 from airflow_provider_lamini.platforms.lamini.kinds import BATCH_COMPLETIONS, BATCH_EMBEDDINGS
-from airflow_provider_lamini.rows.answers.generation import Generation
 from airflow_provider_lamini.rows.answers.judging import (
     MEANINGS,
     Answer,
@@ -29,6 +28,7 @@ from airflow_provider_lamini.rows.answers.judging import (
     set_result,
 )
 from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
+from airflow_provider_lamini.rows.generation import Generation
 from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
 from airflow_provider_lamini.rows.prompts.row_request import RowRequest, decode_request, with_system
 from airflow_provider_lamini.wording import counted

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from airflow_provider_lamini.rows.batch import Cursor
+from airflow_provider_lamini.rows.batch import Position
 from airflow_provider_lamini.rows.counts import Counts
 from airflow_provider_lamini.rows.errors import LedgerError
 from airflow_provider_lamini.rows.ledger.document import Chunk, ChunkSubmission, ReportData, Sizes
@@ -44,7 +44,7 @@ class LedgerChange:
         done = self.document.totals.rows
         self.document = replace(self.document, try_started_at=started_at, rows_done_before=done)
 
-    def plan(self, start: Cursor, after: Cursor, fingerprint: str) -> Chunk:
+    def plan(self, start: Position, after: Position, fingerprint: str) -> Chunk:
         """Plan the next chunk.
 
         :param start: position of its first row: that of `LedgerDocument.next`, or an equivalent one
@@ -180,7 +180,7 @@ class LedgerChange:
         self.document = replace(self.document, totals=self.document.totals + counts)
         return self._set_rounds(self.document.chunk(chunk.number), [ChunkSubmission(0.0, rows)])
 
-    def extend(self, header: Header, after: Cursor, starts: Mapping[int, Cursor]) -> None:
+    def extend(self, header: Header, after: Position, starts: Mapping[int, Position]) -> None:
         """Go on with an input that has more rows behind those of the planned chunks.
 
         :param header: identifies the run with the new input
@@ -200,7 +200,7 @@ class LedgerChange:
         """Plan everything again, because the platform has accepted nothing so far."""
         self.document = replace(
             self.document,
-            next=Cursor(),
+            next=Position(),
             planned=0,
             open=[],
             totals=Counts(),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 import msgspec
 
-from airflow_provider_lamini.rows.batch import Cursor
+from airflow_provider_lamini.rows.batch import Position
 from airflow_provider_lamini.rows.columns import ColumnKind  # noqa: TC001 - msgspec reads the annotation
 from airflow_provider_lamini.rows.counts import Counts
 from airflow_provider_lamini.rows.errors import LedgerError, UnreadableLedgerError
@@ -96,7 +96,7 @@ class Chunk(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     number: int
-    start: Cursor
+    start: Position
     rows: int
     fingerprint: str
     rounds: list[ChunkSubmission] = []
@@ -245,7 +245,7 @@ class LedgerDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: int = FORMAT.version
     writer_token: str = ""
     generation: int = 0
-    next: Cursor = Cursor()
+    next: Position = Position()
     planned: int = 0
     open: list[Chunk] = []
     totals: Counts = Counts()

@@ -1,1 +1,1 @@
-"""The output folder of a row run: parts, errors and the manifest."""
+"""What a run writes to its output folder, and what later runs take from it."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 import msgspec
 
-from airflow_provider_lamini.rows.batch import Cursor, KeptBatch
+from airflow_provider_lamini.rows.batch import KeptBatch, Position
 from airflow_provider_lamini.rows.errors import IncompleteOutputError, InputChangedError
 from airflow_provider_lamini.rows.failures import FailureReason
 from airflow_provider_lamini.rows.hashes import KEY_SIZE, row_keys
@@ -158,7 +158,7 @@ class FailedRowsSource(Source):
     def _has_same_prompts(self, prompt: PromptTemplate, max_prompt_chars: int | None) -> bool:
         """Whether all rows that have not failed have the same prompts as in the earlier run."""
         failed = self._failed
-        again, place = set(failed.indices), Cursor()
+        again, place = set(failed.indices), Position()
         with closing(ChunkReader(self._whole, needed_columns(prompt))) as reader:
             for number, part in enumerate(failed.parts):
                 found = reader.read(place, part.rows)
@@ -212,12 +212,12 @@ class FailedRowsSource(Source):
 
     def batches(
         self,
-        cursor: Cursor | None = None,
+        start: Position | None = None,
         *,
         columns: Collection[str] | None = None,
         required: Collection[str] = (),
     ) -> Iterator[Batch]:
-        indices, position = self._failed.indices, cursor or Cursor()
+        indices, position = self._failed.indices, start or Position()
         if position.row >= len(indices):
             return
         wanted = None if columns is None else dict.fromkeys((*columns, *self._failed.columns))
@@ -237,10 +237,10 @@ class FailedRowsSource(Source):
             "changed since. Nothing more was sent. Pass the input of that run."
         )
 
-    def _in_whole(self, position: Cursor) -> Cursor:
+    def _in_whole(self, position: Position) -> Position:
         """The same position in the whole input: it is behind the failed row before it."""
         row = self._failed.indices[position.row - 1] + 1 if position.row else 0
-        return Cursor(row, position.file, position.offset, position.line)
+        return Position(row, position.file, position.offset, position.line)
 
     def _check_rows(self, batch: _FailedBatch) -> None:
         """Make sure that these are the rows that failed."""
@@ -266,7 +266,7 @@ class _FailedBatch(KeptBatch):
     :param indices: the indices of all failed rows
     """
 
-    def __init__(self, inner: Batch, start: Cursor, kept: list[int], indices: Sequence[int]) -> None:
+    def __init__(self, inner: Batch, start: Position, kept: list[int], indices: Sequence[int]) -> None:
         super().__init__(inner, start, kept)
         self._indices = indices
 

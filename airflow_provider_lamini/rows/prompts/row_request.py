@@ -16,7 +16,7 @@ from airflow_provider_lamini.rows.prompts.conversation import (
     parse_conversation,
 )
 from airflow_provider_lamini.rows.prompts.parameters import parameter
-from airflow_provider_lamini.rows.prompts.screening import no_text
+from airflow_provider_lamini.rows.prompts.screening import why_no_text
 from airflow_provider_lamini.rows.prompts.template import PromptTemplate
 from airflow_provider_lamini.rows.texts import is_blank
 from airflow_provider_lamini.wording import short_name
@@ -322,7 +322,7 @@ class TextPairTemplate(PromptTemplate):
         return list(map(self.render, rows))
 
     def _text(self, row: Row, part: PromptTemplate) -> str:
-        failure = no_text(row, part)
+        failure = why_no_text(row, part)
         if failure is None:
             return part.render(row)
         raise (NoPromptError if failure.reason is FailureReason.NO_PROMPT else BadRowError)(failure.text)

@@ -82,7 +82,7 @@ def _prompt(row: Row, prompt: PromptTemplate) -> tuple[str, RowFailure | None]:
     if None in values:
         column = short_name(prompt.columns[values.index(None)])
         return "", _no_prompt(f"the row has no value in the column {column!r}, which the prompt needs")
-    failure = no_text(row, prompt)
+    failure = why_no_text(row, prompt)
     if failure is not None:
         return "", failure
     try:
@@ -91,7 +91,7 @@ def _prompt(row: Row, prompt: PromptTemplate) -> tuple[str, RowFailure | None]:
         return "", RowFailure(FailureReason(error.reason), str(error))
 
 
-def no_text(row: Row, prompt: PromptTemplate) -> RowFailure | None:
+def why_no_text(row: Row, prompt: PromptTemplate) -> RowFailure | None:
     """Why a row makes no text that can be sent: it would be blank, or the JSON text of a conversation; ``None`` if it does.
 
     :param row: a row with a value in each column that the prompt needs

@@ -1,1 +1,1 @@
-"""The rows of an input: lists and files, read in chunks from any position."""
+"""The rows of an input: lists, tables, files, queries and functions, read in chunks from any position."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-    from airflow_provider_lamini.rows.batch import Cursor, SourceChunk
+    from airflow_provider_lamini.rows.batch import Position, SourceChunk
     from airflow_provider_lamini.rows.sources.source import Source
 
 
@@ -28,7 +28,7 @@ class ChunkReader:
         self._row = -1
         self._size = 0
 
-    def read(self, start: Cursor, size: int) -> SourceChunk | None:
+    def read(self, start: Position, size: int) -> SourceChunk | None:
         """Read a chunk. If the input has changed, the chunk may have fewer or other rows, or be missing.
 
         :param start: position of its first row

@@ -9,7 +9,7 @@ from itertools import repeat
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from airflow_provider_lamini.rows.batch import MAX_LINE, Batch, Cursor, TextBatch, bad_row
+from airflow_provider_lamini.rows.batch import MAX_LINE, Batch, Position, TextBatch, bad_row
 from airflow_provider_lamini.rows.errors import BadRowError, ColumnError, InputError
 from airflow_provider_lamini.rows.sources.csv_dialect import (
     NULL,
@@ -170,7 +170,7 @@ class DelimitedReader:
         csv.field_size_limit(max(csv.field_size_limit(), 2 * _MAX_RECORD))
 
     def read_batches(
-        self, start: Cursor, columns: Collection[str] | None, required: Collection[str] = ()
+        self, start: Position, columns: Collection[str] | None, required: Collection[str] = ()
     ) -> Iterator[Batch]:
         """Read from a position.
 
@@ -203,7 +203,7 @@ class DelimitedReader:
                 feed = self._feed(stream, start)
             row = start.row
             while feed.fill():
-                place = Cursor(row, start.file, feed.offset, feed.line)
+                place = Position(row, start.file, feed.offset, feed.line)
                 batch = self._plain(feed, shape, place) or self._quoted(feed, shape, place)
                 row += len(batch.rows)
                 yield shape.projection.apply(batch)
@@ -219,8 +219,8 @@ class DelimitedReader:
             self._file.remark(remark)
         return dialect
 
-    def _feed(self, stream: BinaryIO, start: Cursor | None = None) -> _LineFeed:
-        place = start or Cursor()
+    def _feed(self, stream: BinaryIO, start: Position | None = None) -> _LineFeed:
+        place = start or Position()
         reader = LineReader(
             self._file,
             stream,
@@ -308,7 +308,7 @@ class DelimitedReader:
             columns, declared, partitions=self._file.partitions, required=required, name=name
         )
 
-    def _plain(self, feed: _LineFeed, shape: _Shape, place: Cursor) -> Batch | None:
+    def _plain(self, feed: _LineFeed, shape: _Shape, place: Position) -> Batch | None:
         """Parse all available lines at once; ``None`` unless each line is one record without quotes."""
         if feed.is_shrunk:
             return None
@@ -334,7 +334,7 @@ class DelimitedReader:
         nulls = self._nulls if any(value in block for value in self._null_bytes) else None
         return TextBatch(shape.rows(records, nulls), place, name=self._file.name, ends=ends, lines=numbers)
 
-    def _quoted(self, feed: _LineFeed, shape: _Shape, place: Cursor) -> Batch:
+    def _quoted(self, feed: _LineFeed, shape: _Shape, place: Position) -> Batch:
         records: list[list[Any]] = []
         ends: list[int] = []
         numbers: list[int] = []

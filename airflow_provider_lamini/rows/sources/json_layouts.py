@@ -7,7 +7,7 @@ import json
 import re
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from airflow_provider_lamini.rows.batch import MAX_LINE, Batch, Cursor, TextBatch, bad_row
+from airflow_provider_lamini.rows.batch import MAX_LINE, Batch, Position, TextBatch, bad_row
 from airflow_provider_lamini.rows.errors import BadRowError, InputError
 from airflow_provider_lamini.rows.sources.textfile import UTF8_MARK
 
@@ -66,7 +66,7 @@ def read_batches(
     stream: BinaryIO,
     layout: Layout,
     name: str,
-    start: Cursor,
+    start: Position,
     decode: Callable[[bytes, str], Row],
     *,
     keep_bad: bool,
@@ -112,7 +112,7 @@ def read_batches(
             lines.append(window.line)
         if rows:
             yield _ElementBatch(rows, position, name=name, ends=ends, lines=lines, bad=bad)
-        position = Cursor(position.row + len(rows), start.file, window.offset, window.line)
+        position = Position(position.row + len(rows), start.file, window.offset, window.line)
     window.skip(layout.end)
     if window.peek():
         raise BadRowError(f"{name}, line {window.line + 1}: something follows the array of all rows.")
@@ -138,7 +138,7 @@ class _Window:
     :ivar line: lines of the file before it
     """
 
-    def __init__(self, stream: BinaryIO, name: str, start: Cursor, incomplete: str) -> None:
+    def __init__(self, stream: BinaryIO, name: str, start: Position, incomplete: str) -> None:
         self._stream = stream
         self._name = name
         self._incomplete = incomplete

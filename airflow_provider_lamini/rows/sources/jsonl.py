@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 import msgspec
 
-from airflow_provider_lamini.rows.batch import Batch, Cursor, TextBatch, bad_row
+from airflow_provider_lamini.rows.batch import Batch, Position, TextBatch, bad_row
 from airflow_provider_lamini.rows.columns import PROMPT
 from airflow_provider_lamini.rows.errors import BadRowError, InputError
 from airflow_provider_lamini.rows.sources import json_layouts
@@ -125,13 +125,13 @@ def _is_utf8(line: bytes) -> bool:
 class _LineBatch(Batch):
     """Rows of a block with one row per line. Their ends are computed on demand."""
 
-    def __init__(self, rows: list[Row], start: Cursor, *, block: bytes, name: str, checked: bool) -> None:
+    def __init__(self, rows: list[Row], start: Position, *, block: bytes, name: str, checked: bool) -> None:
         super().__init__(rows, start, checked=checked)
         self._block = block
         self._name = name
         self._last_end = (0, 0)
 
-    def after(self, count: int) -> Cursor:
+    def after(self, count: int) -> Position:
         rows, end = self._last_end if count >= self._last_end[0] else (0, 0)
         if count == len(self.rows):
             end = len(self._block)
@@ -139,7 +139,7 @@ class _LineBatch(Batch):
             end = len(self._block) - len(self._block[end:].split(b"\n", count - rows)[-1])
             self._last_end = (count, end)
         start = self.start
-        return Cursor(start.row + count, start.file, start.offset + end, start.line + count)
+        return Position(start.row + count, start.file, start.offset + end, start.line + count)
 
     def location(self, offset: int) -> str:
         return f"{self._name}, line {self.start.line + offset + 1}"
@@ -147,7 +147,7 @@ class _LineBatch(Batch):
 
 def read_batches(
     file: InputFile,
-    start: Cursor,
+    start: Position,
     columns: Collection[str] | None,
     required: Collection[str],
     *,
@@ -191,7 +191,7 @@ def _has_numbered_values(row: Row) -> bool:
 
 def _read_batches(
     file: InputFile,
-    start: Cursor,
+    start: Position,
     columns: Collection[str] | None,
     required: Collection[str],
     *,
@@ -210,7 +210,7 @@ def _read_batches(
         reader = LineReader(file, stream, start.offset, start.line, drop_long=keep_bad)
         row = start.row
         for block in reader.blocks():
-            place = Cursor(row, start.file, reader.offset, reader.lines)
+            place = Position(row, start.file, reader.offset, reader.lines)
             if (dropped := reader.dropped_line(place)) is not None:
                 row, reader.lines = row + 1, reader.lines + 1
                 yield dropped
@@ -256,7 +256,7 @@ def _one_per_line(decoder: msgspec.json.Decoder[Row], block: bytes) -> list[Row]
     return rows if not (_ODD_CRLF if block.endswith(b"\r\n") else _ODD_LF).search(block) else None
 
 
-def _read_lines(decoder: _LineDecoder, block: bytes, start: Cursor, name: str, *, keep_bad: bool) -> Batch:
+def _read_lines(decoder: _LineDecoder, block: bytes, start: Position, name: str, *, keep_bad: bool) -> Batch:
     rows: list[Row] = []
     bad: dict[int, RowFailure] = {}
     ends: list[int] = []

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from airflow_provider_lamini.rows.batch import Batch, Cursor, bad_row
+from airflow_provider_lamini.rows.batch import Batch, Position, bad_row
 from airflow_provider_lamini.rows.columns import PROMPT
 from airflow_provider_lamini.rows.errors import BadRowError, InputError
 from airflow_provider_lamini.rows.sources.records import ROW_AS_TEXT, as_mapping, is_row_as_text
@@ -25,8 +25,8 @@ _BATCH_SIZE = 1024
 class _ListBatch(Batch):
     """Rows of a list."""
 
-    def after(self, count: int) -> Cursor:
-        return Cursor(self.start.row + count)
+    def after(self, count: int) -> Position:
+        return Position(self.start.row + count)
 
     def location(self, offset: int) -> str:
         return f"item {self.start.row + offset} of the list"
@@ -182,7 +182,7 @@ class CheckedList:
             yield from page.unusable_columns()
 
     def batches(
-        self, start: Cursor, wanted: Collection[str] | None, *, copies: bool = False
+        self, start: Position, wanted: Collection[str] | None, *, copies: bool = False
     ) -> Iterator[Batch]:
         """Read from a position.
 
@@ -200,7 +200,9 @@ class CheckedList:
             bad = page.bad_among(page.first, len(page.rows), wanted)
             if bad and not self._keep_bad:
                 raise BadRowError(bad[min(bad)].text)
-            yield _ListBatch(list(map(dict, page.rows)) if copies else page.rows, Cursor(page.first), bad=bad)
+            yield _ListBatch(
+                list(map(dict, page.rows)) if copies else page.rows, Position(page.first), bad=bad
+            )
 
 
 def as_row(item: object, number: int, columns: Sequence[str] | None, owner: str = "the list") -> Row:

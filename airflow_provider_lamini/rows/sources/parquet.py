@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from airflow_provider_lamini.rows.batch import Batch, Cursor, bad_row
+from airflow_provider_lamini.rows.batch import Batch, Position, bad_row
 from airflow_provider_lamini.rows.columns import KIND_KEY, Table, kinds_of_integers
 from airflow_provider_lamini.rows.errors import BadRowError, ColumnError, InputError, MissingExtraError
 from airflow_provider_lamini.rows.sources.arrow import (
@@ -48,7 +48,7 @@ class _GroupBatch(Batch):
         self,
         part: pa.RecordBatch,
         columns: Mapping[str, _Column],
-        start: Cursor,
+        start: Position,
         *,
         name: str,
         keep_bad: bool = False,
@@ -73,10 +73,10 @@ class _GroupBatch(Batch):
         if not self._by_arrow or not _fits_json(self._part, self._columns):
             self.rows  # noqa: B018 - its error names the row and what is wrong with it
 
-    def missing(self, column: str) -> int | None:
+    def first_missing(self, column: str) -> int | None:
         if self._part.column(column).null_count == 0 and not self._columns[column].may_be_missing:
             return None
-        return super().missing(column)
+        return super().first_missing(column)
 
     def characters(self, column: str) -> int:
         from pyarrow import compute
@@ -86,14 +86,14 @@ class _GroupBatch(Batch):
             return super().characters(column)
         return int(compute.sum(compute.utf8_length(values)).as_py() or 0)
 
-    def is_blank(self, column: str) -> bool:
+    def has_blank(self, column: str) -> bool:
         from pyarrow import compute
 
         values = self._part.column(column)
         if not is_text_type(values.type):
-            return self._columns[column].is_binary and super().is_blank(column)
+            return self._columns[column].is_binary and super().has_blank(column)
         first = compute.unique(compute.utf8_slice_codeunits(values, 0, 1)).to_pylist()
-        return not all_visible(text for text in first if text is not None) and super().is_blank(column)
+        return not all_visible(text for text in first if text is not None) and super().has_blank(column)
 
     def has_conversation(self, column: str) -> bool:
         from pyarrow import compute
@@ -112,16 +112,16 @@ class _GroupBatch(Batch):
         found = self._columns[column].kinds(self._part.column(column)) if self._by_arrow else None
         return super().kinds(column) if found is None else found
 
-    def after(self, count: int) -> Cursor:
+    def after(self, count: int) -> Position:
         start = self.start
-        return Cursor(start.row + count, start.file, start.offset, start.line + count)
+        return Position(start.row + count, start.file, start.offset, start.line + count)
 
     def location(self, offset: int) -> str:
         return f"{self._name}, row group {self.start.offset}, row {self.start.line + offset} of it"
 
 
 def read_batches(
-    file: InputFile, start: Cursor, columns: Collection[str] | None, required: Collection[str] = ()
+    file: InputFile, start: Position, columns: Collection[str] | None, required: Collection[str] = ()
 ) -> Iterator[Batch]:
     """Read a file from a position.
 
@@ -214,7 +214,7 @@ def _narrowed(schema: pa.Schema, parts: Mapping[str, Sequence[str]]) -> pa.Schem
 
 def _groups(
     table: pq.ParquetFile,
-    start: Cursor,
+    start: Position,
     columns: Mapping[str, _Column],
     paths: Sequence[str],
     name: str,
@@ -224,7 +224,7 @@ def _groups(
     place = start
     for group in range(start.offset, table.num_row_groups):
         if group > place.offset:
-            place = Cursor(place.row, place.file, group, 0)
+            place = Position(place.row, place.file, group, 0)
         skip = place.line
         batches = table.iter_batches(
             batch_size=_rows_at_once(table.metadata.row_group(group)),
@@ -265,7 +265,7 @@ def _fits_json(part: pa.RecordBatch, columns: Mapping[str, _Column]) -> bool:
 def _table(
     part: pa.RecordBatch,
     columns: Mapping[str, _Column],
-    place: Cursor,
+    place: Position,
     name: str,
     bad: dict[int, RowFailure] | None,
 ) -> Table:
@@ -344,7 +344,9 @@ class _Column:
         self.may_be_missing = is_json
         """Whether a value can be missing that is not null: the JSON text of null."""
 
-    def convert(self, values: list[Any], place: Cursor, file: str, bad: dict[int, RowFailure] | None) -> None:
+    def convert(
+        self, values: list[Any], place: Position, file: str, bad: dict[int, RowFailure] | None
+    ) -> None:
         """Convert the values in place.
 
         :param bad: receives the rows whose value cannot be used, by offset; ``None`` to raise an error

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from airflow_provider_lamini.rows.batch import Batch, Cursor, TextBatch, bad_row
+from airflow_provider_lamini.rows.batch import Batch, Position, TextBatch, bad_row
 from airflow_provider_lamini.rows.columns import PROMPT
 from airflow_provider_lamini.rows.errors import BadRowError, InputError
 from airflow_provider_lamini.rows.sources.records import is_row_as_text
@@ -25,7 +25,7 @@ _SAMPLE = 64 * 1024
 _BETWEEN_NAMES = re.compile(r"[\t,;|]")
 
 
-def read_batches(file: InputFile, start: Cursor) -> Iterator[Batch]:
+def read_batches(file: InputFile, start: Position) -> Iterator[Batch]:
     """Read a file from a position.
 
     :param file: the file
@@ -39,7 +39,7 @@ def read_batches(file: InputFile, start: Cursor) -> Iterator[Batch]:
         reader = LineReader(file, stream, start.offset, start.line, drop_long=file.keep_bad)
         row = start.row
         for block in reader.blocks():
-            place = Cursor(row, start.file, reader.offset, reader.lines)
+            place = Position(row, start.file, reader.offset, reader.lines)
             dropped = reader.dropped_line(place)
             batch = dropped or _read_lines(block, place, file)
             row += len(batch)
@@ -97,7 +97,7 @@ def _is_array_of_rows(line: str) -> bool:
     return bool(rows) and PROMPT in rows[0]
 
 
-def _read_lines(block: bytes, start: Cursor, file: InputFile) -> TextBatch:
+def _read_lines(block: bytes, start: Position, file: InputFile) -> TextBatch:
     rows: list[Row] = []
     ends: list[int] = []
     lines: list[int] = []

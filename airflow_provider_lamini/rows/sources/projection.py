@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from airflow_provider_lamini.api.call import Json
-    from airflow_provider_lamini.rows.batch import Cursor
+    from airflow_provider_lamini.rows.batch import Position
     from airflow_provider_lamini.rows.values import Row
 
 
@@ -205,8 +205,8 @@ class _ProjectedBatch(Batch):
     def check(self) -> None:
         self._inner.check()
 
-    def is_blank(self, column: str) -> bool:
-        return super().is_blank(column) if self._is_derived(column) else self._inner.is_blank(column)
+    def has_blank(self, column: str) -> bool:
+        return super().has_blank(column) if self._is_derived(column) else self._inner.has_blank(column)
 
     def has_conversation(self, column: str) -> bool:
         if self._is_derived(column):
@@ -216,8 +216,10 @@ class _ProjectedBatch(Batch):
     def characters(self, column: str) -> int:
         return super().characters(column) if self._is_derived(column) else self._inner.characters(column)
 
-    def missing(self, column: str) -> int | None:
-        return super().missing(column) if self._is_derived(column) else self._inner.missing(column)
+    def first_missing(self, column: str) -> int | None:
+        return (
+            super().first_missing(column) if self._is_derived(column) else self._inner.first_missing(column)
+        )
 
     def has(self, column: str) -> bool:
         if not self._is_derived(column):
@@ -233,7 +235,7 @@ class _ProjectedBatch(Batch):
             kinds_of(column_of(self.rows, column)) if self._is_derived(column) else self._inner.kinds(column)
         )
 
-    def after(self, count: int) -> Cursor:
+    def after(self, count: int) -> Position:
         return self._inner.after(count)
 
     def location(self, offset: int) -> str:

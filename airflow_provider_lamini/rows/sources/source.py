@@ -1,4 +1,4 @@
-"""The input of a run: a list, or files. Rows have a fixed order and can be read from any position."""
+"""The input of a run: a list, table, files, query or function. Rows have a fixed order and can be read from any position."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from airflow_provider_lamini.rows.batch import FAILED, Cursor, SourceChunk, SourceRow, kept_batches
+from airflow_provider_lamini.rows.batch import FAILED, Position, SourceChunk, SourceRow, kept_batches
 from airflow_provider_lamini.rows.columns import PROMPT, concatenate
 from airflow_provider_lamini.rows.errors import ColumnError, InputChangedError, InputError
 from airflow_provider_lamini.rows.sources.finder import FileFinder, is_errors_file
@@ -131,14 +131,14 @@ class Source(ABC):
     @abstractmethod
     def batches(
         self,
-        cursor: Cursor | None = None,
+        start: Position | None = None,
         *,
         columns: Collection[str] | None = None,
         required: Collection[str] = (),
     ) -> Iterator[Batch]:
         """Read in batches of a convenient size. Memory does not depend on the size of the input.
 
-        :param cursor: the position to start at; ``None`` for the beginning
+        :param start: the position to start at; ``None`` for the beginning
         :param columns: the columns to read; ``None`` for all. Rows of a list keep all columns.
         :param required: columns that need a value in each row; readers that can check this for free set `Batch.checked`
         :raises BadRowError: for the first row that cannot be read, unless bad rows are kept (`Batch.bad`)
@@ -163,17 +163,17 @@ class Source(ABC):
         return prompt.for_columns(self.columns()) if prompt.needs_columns else prompt
 
     def read(
-        self, cursor: Cursor | None = None, *, columns: Collection[str] | None = None
+        self, start: Position | None = None, *, columns: Collection[str] | None = None
     ) -> Iterator[SourceRow]:
         """Read row by row. Parameters and errors as for `batches`."""
-        for batch in self.batches(cursor, columns=columns):
+        for batch in self.batches(start, columns=columns):
             for offset, row in enumerate(batch.rows):
                 yield SourceRow(batch.start.row + offset, row, batch, offset)
 
     def chunks(
         self,
         size: int | Callable[[], int],
-        cursor: Cursor | None = None,
+        start: Position | None = None,
         *,
         columns: Collection[str] | None = None,
     ) -> Iterator[SourceChunk]:
@@ -184,23 +184,23 @@ class Source(ABC):
         next_size = size if callable(size) else lambda: size
         pieces: list[Sequence[Row]] = []
         bad: dict[int, RowFailure] = {}
-        missing, start = 0, None
-        for batch in self.batches(cursor, columns=columns):
+        missing, chunk_start = 0, None
+        for batch in self.batches(start, columns=columns):
             begin = 0
             while begin < len(batch):
-                if start is None:
-                    start, missing = batch.after(begin), next_size()
+                if chunk_start is None:
+                    chunk_start, missing = batch.after(begin), next_size()
                 end = min(begin + missing, len(batch))
                 pieces.append(batch.rows[begin:end])
-                first = batch.start.row - start.row
+                first = batch.start.row - chunk_start.row
                 bad.update((first + at, batch.bad[at]) for at in batch.bad if begin <= at < end)
                 missing -= end - begin
                 begin = end
                 if not missing:
-                    yield SourceChunk(start, batch.after(end), concatenate(pieces), bad)
-                    pieces, start, bad = [], None, {}
-        if start is not None:
-            yield SourceChunk(start, batch.after(len(batch)), concatenate(pieces), bad)
+                    yield SourceChunk(chunk_start, batch.after(end), concatenate(pieces), bad)
+                    pieces, chunk_start, bad = [], None, {}
+        if chunk_start is not None:
+            yield SourceChunk(chunk_start, batch.after(len(batch)), concatenate(pieces), bad)
 
 
 class ListSource(Source):
@@ -267,7 +267,7 @@ class ListSource(Source):
 
     def batches(
         self,
-        cursor: Cursor | None = None,
+        start: Position | None = None,
         *,
         columns: Collection[str] | None = None,
         required: Collection[str] = (),  # noqa: ARG002
@@ -279,7 +279,7 @@ class ListSource(Source):
             )
         projection = project_open(columns, {})
         copies = not projection.is_plain
-        for batch in self._found.batches(cursor or Cursor(), columns, copies=copies):
+        for batch in self._found.batches(start or Position(), columns, copies=copies):
             yield projection.apply(batch)
 
 
@@ -398,26 +398,26 @@ class FileSource(Source):
 
     def batches(
         self,
-        cursor: Cursor | None = None,
+        start: Position | None = None,
         *,
         columns: Collection[str] | None = None,
         required: Collection[str] = (),
     ) -> Iterator[Batch]:
-        place = cursor or Cursor()
-        if place.file >= len(self._files) and place != Cursor():
+        place = start or Position()
+        if place.file >= len(self._files) and place != Position():
             raise InputChangedError(
                 f"{self._uri} has {counted(len(self._files), 'file')}, but the task should continue with file number "
                 f"{place.file}: files were removed since the run began."
             )
         for number in range(place.file, len(self._files)):
             if number > place.file:
-                place = Cursor(place.row, number)
+                place = Position(place.row, number)
             file = self._files[number]
             # As in JSON Lines, rows without a column are bad rows, unless no file has it.
             needed = () if file.keep_bad and file.format != "jsonl" and len(self._files) > 1 else required
             for batch in _open(file, place, columns, needed):
                 yield batch
-                place = Cursor(batch.start.row + len(batch), number)
+                place = Position(batch.start.row + len(batch), number)
 
 
 def open_source(
@@ -503,7 +503,7 @@ def _open_text(text: str, conn_id: str | None, options: InputOptions, *, keep_ba
 
 def _open(
     file: InputFile,
-    start: Cursor,
+    start: Position,
     columns: Collection[str] | None,
     required: Collection[str],
 ) -> Iterator[Batch]:
@@ -515,7 +515,7 @@ def _open(
 
 
 def _read(
-    file: InputFile, start: Cursor, columns: Collection[str] | None, required: Collection[str]
+    file: InputFile, start: Position, columns: Collection[str] | None, required: Collection[str]
 ) -> Iterator[Batch]:
     """Read one file with the reader for its format. Readers are imported only when they are needed."""
     if file.format == "jsonl":

@@ -21,7 +21,7 @@ from airflow_provider_lamini.rows.sources.options import CsvOptions
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from airflow_provider_lamini.rows.batch import Cursor
+    from airflow_provider_lamini.rows.batch import Position
     from airflow_provider_lamini.rows.storage.base import FileInfo, Store
 
 # Blocks of 128 KiB or more take 50% more time: what is decoded from them does not fit into the processor's cache, and
@@ -225,7 +225,7 @@ class LineReader:
             rest.append(b"\n")
             yield b"".join(rest)
 
-    def dropped_line(self, place: Cursor) -> TextBatch | None:
+    def dropped_line(self, place: Position) -> TextBatch | None:
         """The row that stands for a line that was too long; ``None`` if the current block is one of lines.
 
         :param place: the position of the current block

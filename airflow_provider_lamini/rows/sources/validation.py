@@ -13,7 +13,7 @@ from airflow_provider_lamini.rows.columns import column_kind
 from airflow_provider_lamini.rows.errors import BadRowError, MissingColumnError, OutputError
 from airflow_provider_lamini.rows.failures import FailureReason
 from airflow_provider_lamini.rows.prompts.screening import screen
-from airflow_provider_lamini.rows.storage.run_files import EXAMPLES
+from airflow_provider_lamini.rows.storage.run_files import OUTPUT_EXAMPLES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,7 +57,7 @@ def check_input_apart(source: Source, folder: OutputFolder) -> None:
     """
     if any(str(Path(path).parent) == folder.path for path in source.paths()):
         raise OutputError(f"The output folder {folder} contains files of the input. Choose another folder.")
-    if any(source.matches(f"{folder.path.rstrip('/')}/{name}") for name in EXAMPLES):
+    if any(source.matches(f"{folder.path.rstrip('/')}/{name}") for name in OUTPUT_EXAMPLES):
         raise OutputError(
             f"The pattern of the input matches files in the output folder {folder}. Choose another folder."
         )
@@ -161,9 +161,9 @@ class _RowChecks:
             bool(batch.bad)
             or self._max_chars is not None
             or prompt.may_refuse
-            or not (batch.checked or all(batch.missing(column) is None for column in prompt.columns))
+            or not (batch.checked or all(batch.first_missing(column) is None for column in prompt.columns))
             # If the first column is nowhere blank, no prompt is empty.
-            or batch.is_blank(first)
+            or batch.has_blank(first)
             or (prompt.is_one_value and not prompt.takes_conversations and batch.has_conversation(first))
         )
 

@@ -1,4 +1,4 @@
-"""Names of the files that a run writes to its output folder."""
+"""The files that a run writes to its output folder: their names, which of them exist, and removing them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ REPORT_HTML = "report.html"
 """The same as HTML, with charts."""
 SHARDS = "shards.json"
 """The file that lists the folders of several runs."""
-EXAMPLES = (
+OUTPUT_EXAMPLES = (
     "part-00000.jsonl",
     "part-00000.parquet",
     "errors-00000.jsonl",
@@ -33,7 +33,7 @@ EXAMPLES = (
     "predictions.jsonl",
     f"{WORK}/chunk-00000.round-1.json",
 )
-"""One name of each kind of file that this package writes to an output folder."""
+"""Names of outputs. A pattern for an input that matches one of them would also match outputs."""
 
 _REPORTS = (REPORT, REPORT_HTML)
 _CLAIM = re.compile(rf"{WORK}/owner-\d+")

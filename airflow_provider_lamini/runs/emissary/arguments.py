@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.platforms.emissary.endpoints import SAMPLING
-from airflow_provider_lamini.rows.answers.generation import Generation
+from airflow_provider_lamini.rows.generation import Generation
 from airflow_provider_lamini.rows.prompts.conversation import ChatLimits
 from airflow_provider_lamini.runs.answer_policy import parse_answer_policy
 from airflow_provider_lamini.runs.arguments import identifier, model_or_id, shown

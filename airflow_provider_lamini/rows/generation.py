@@ -19,13 +19,13 @@ TEXTS = AnswerPolicy()
 
 @dataclass(frozen=True, kw_only=True)
 class Generation:
-    """The options of a completion, the same for every row.
+    """The options of a completion or a chat, the same for every row.
 
     :param model_name: what the platform calls the model
     :param answers: which answers count as outputs, and the shape of each output
     :param max_new_tokens: maximum tokens to generate per row; ``None`` leaves it to the platform
     :param system: the system prompt of conversations that have none; ``None`` for none
-    :param parameters: other parameters, by their names in the API
+    :param parameters: other parameters, by our names, which are those of the APIs
     """
 
     model_name: str
