@@ -11,7 +11,6 @@ import pytest
 
 from tests.support.airflow_stack import AirflowStack, airflow_stack
 from tests.support.emissary_api import EmissaryClient
-from tests.support.local_platform import wait_until
 from tests.support.otlp import Collector, otlp_collector
 from tests.support.scripted_tuning import BASE, KEY, ScriptedTrainer, TunablePlatform, tunable_platform
 from tests.support.statsd import statsd_configuration, statsd_metrics, statsd_server
@@ -122,7 +121,7 @@ def test_a_dag_runs_once_for_each_job_that_ends_also_if_the_triggerer_crashes(
     airflow: AirflowStack, local: TunablePlatform, emissary: EmissaryClient, project: str
 ):
     jobs = "/emissary/v1/projects/{id}/training-jobs"
-    wait_until(lambda: polls(local, "/v1/train/jobs") > 0 and polls(local, jobs) > 0, timeout=90)
+    airflow.until("polls", 90, lambda: polls(local, "/v1/train/jobs") > 0 and polls(local, jobs) > 0)
     first = tune(local)
     trained = emissary.trained(project, base_model=BASE, train_dataset_id=emissary.dataset(project))
     after_first = event("lamini", "tuning", first, "COMPLETED")
@@ -136,7 +135,7 @@ def test_a_dag_runs_once_for_each_job_that_ends_also_if_the_triggerer_crashes(
     after_second = event("lamini", "tuning", second, "COMPLETED")
     assert received(airflow, "after_tuning", 2) == [after_first, after_second]
     polled = polls(local, jobs)
-    wait_until(lambda: polls(local, jobs) > polled + 1)
+    airflow.until("more polls", 60, lambda: polls(local, jobs) > polled + 1)
     assert received(airflow, "after_tuning", 2) == [after_first, after_second]
     assert received(airflow, "after_training", 1) == [after_training]
 
@@ -177,4 +176,4 @@ def test_dags_that_are_scheduled_on_a_model_and_on_an_index_are_told_what_was_ma
         return {(span.name.rpartition(".")[2], names.get(span.parent_span_id, "")) for span in ours}
 
     expected = {(span, f"{process}.{task}") for span, process in SPANS.items() for task in ("train", "build")}
-    wait_until(lambda: spans() >= expected)
+    airflow.until("spans", 60, lambda: spans() >= expected)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_lamini.results import read_outputs
-from tests.support.local_platform import wait_until
 from tests.support.upstream import TEXT_MODEL, text_for
 
 if TYPE_CHECKING:
@@ -106,7 +105,7 @@ def test_killed_triggerer_scheduler_and_platform_cost_no_try(task: Task, platfor
     platform.control.hold(after_rows=5)
     task.start("batch")
     task.wait_deferred()
-    wait_until(lambda: len(platform.control.jobs()) == CHUNKS)
+    task.airflow.until("all jobs", 60, lambda: len(platform.control.jobs()) == CHUNKS)
     platform.kill()
     time.sleep(1.5 * POLL_SECONDS)
     assert task.airflow.run_state(task.run) == "running"
@@ -126,7 +125,7 @@ def test_a_deferred_task_that_is_cleared_attaches_to_its_batch_jobs(task: Task, 
     task.wait_deferred()
     before = task.tries
     task.clear()
-    wait_until(lambda: task.tries > before)
+    task.airflow.until("another try", 60, lambda: task.tries > before)
     platform.control.release()
     task.assert_succeeds(cleared=1)
     task.assert_every_row_once()
@@ -141,7 +140,7 @@ def test_a_deferred_tuning_that_is_cleared_is_cancelled_and_submitted_anew(
     task.start("train")
     task.wait_deferred()
     # Only a trigger that runs is told that its task was cleared: wait until it has polled.
-    wait_until(lambda: tuning.jobs["1"].polls > 2)
+    task.airflow.until("polls", 60, lambda: tuning.jobs["1"].polls > 2)
     task.clear()
     task.assert_succeeds(cleared=1)
     assert [job.state for job in tuning.jobs.values()] == ["CANCELLED", "COMPLETED"]

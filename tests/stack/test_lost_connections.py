@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.local_platform import wait_until
-
 if TYPE_CHECKING:
     from tests.support.airflow_stack import AirflowStack, Run
     from tests.support.tuning_platform import TuningPlatform
@@ -50,7 +48,7 @@ def test_the_log_of_a_deferred_task_that_loses_its_connection_names_the_job(
             airflow.stop("triggerer")
             airflow.remove_connection("waiting")
             airflow.start("triggerer")
-        wait_until(lambda: words in log_of(airflow, run), timeout=120)
+        airflow.until(words, 120, lambda: words in log_of(airflow, run))
         airflow.wait_task(run, "train", "up_for_retry")
         tuning.key = key
         tuning.jobs["1"].states = ["COMPLETED"]

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.results import read_shards
 from tests.support import demo
-from tests.support.local_platform import wait_until
 from tests.support.upstream import TEXT_MODEL
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ def test_four_deferred_shards_leave_the_only_worker_slot_to_another_dag(
     def deferred() -> int:
         return sum(task["state"] == "deferred" for task in airflow.task_instances(run))
 
-    wait_until(lambda: deferred() == 4, timeout=90)
+    airflow.until("four deferred shards", 90, lambda: deferred() == 4)
     other = airflow.trigger_dag("quick")
     assert airflow.wait_run(other) == "success"
     assert airflow.xcom(other, "work") == "done"

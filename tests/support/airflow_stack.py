@@ -10,6 +10,7 @@ By default they use SQLite and the LocalExecutor. They listen on free loopback p
 
 from __future__ import annotations
 
+import base64
 import os
 import secrets
 import shutil
@@ -24,10 +25,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import httpx
 
+from tests.support.forks import warm_python
 from tests.support.processes import end_process, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from tests.support.forks import Fork, WarmPython
 
 # The log servers' ports are fixed, so two stacks would collide.
 TRIGGERER = ("triggerer", "--skip-serve-logs")
@@ -38,6 +42,38 @@ BASE_COMPONENTS: Mapping[str, tuple[str, ...]] = {
 }
 COMPONENTS = {**BASE_COMPONENTS, "triggerer": TRIGGERER}
 """The command line of each component, without ``airflow``, by its name."""
+IMPORTS = """
+from contextlib import suppress
+from importlib import import_module
+import airflow.__main__
+for name in (
+    "airflow.api_fastapi.app",
+    "airflow.api_fastapi.core_api.app",
+    "airflow.api_fastapi.core_api.routes.public",
+    "airflow.api_fastapi.core_api.routes.ui",
+    "airflow.api_fastapi.execution_api.app",
+    "airflow.api_fastapi.execution_api.routes",
+    "airflow.executors.local_executor",
+    "airflow.jobs.dag_processor_job_runner",
+    "airflow.jobs.scheduler_job_runner",
+    "airflow.jobs.triggerer_job_runner",
+    "airflow.sdk.execution_time.supervisor",
+    "airflow.sdk.execution_time.task_runner",
+    "uvicorn",
+):
+    with suppress(ImportError):  # what another version of Airflow does not have
+        import_module(name)
+"""
+"""What a component needs at its start: three seconds for each of them, so they are forks of a process that has it."""
+RUN = """
+import os, sys
+from airflow.__main__ import main
+os.setsid()
+os.chdir(os.environ["AIRFLOW_HOME"])
+sys.argv[0] = "airflow"
+main()
+"""
+"""Runs the command ``airflow`` in such a fork."""
 RUN_ENDED = frozenset({"success", "failed"})
 TASK_ENDED = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -60,15 +96,16 @@ class AirflowStack:
     """The running components, and a small client of their REST API. Created by `airflow_stack`."""
 
     def __init__(
-        self, home: Path, env: Mapping[str, str], port: int, components: Mapping[str, tuple[str, ...]]
+        self, python: WarmPython, env: Mapping[str, str], components: Mapping[str, tuple[str, ...]]
     ) -> None:
-        self.home = home
+        self.home = Path(env["AIRFLOW_HOME"])
         self.components = components
         self.env = dict(env)
-        self.url = f"http://127.0.0.1:{port}"
-        self.logs = home / "components"
+        self.url = env["AIRFLOW__API__BASE_URL"]
+        self.logs = self.home / "components"
         self.logs.mkdir(parents=True)
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.processes: dict[str, Fork] = {}
+        self._python = python
         self._states: dict[Run, list[tuple[str, int, int, str]]] = {}
         self._http = httpx.Client(base_url=self.url, timeout=20, trust_env=False)
 
@@ -78,16 +115,11 @@ class AirflowStack:
         """Start a component. Its output is appended to ``<home>/components/<component>.log``."""
         if component in self.processes:
             raise RuntimeError(f"{component} is already running")
-        with (self.logs / f"{component}.log").open("ab") as log:
-            self.processes[component] = subprocess.Popen(
-                [sys.executable, "-m", "airflow", *self.components[component]],
-                env=self.env,
-                cwd=self.home,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        log = self.logs / f"{component}.log"
+        log.touch()
+        self.processes[component] = self._python.start(
+            RUN, *self.components[component], stdout=str(log), stderr=str(log)
+        )
 
     def stop(self, component: str, with_signal: signal.Signals = signal.SIGTERM) -> None:
         """Stop a component and all its children: ``SIGKILL`` is a crash, ``SIGTERM`` an orderly shutdown."""
@@ -153,12 +185,18 @@ class AirflowStack:
 
     def run_state(self, run: Run) -> str:
         """Return the state of a run, and record the states of its task instances for `states_seen`."""
-        for task in self.task_instances(run):
+        self._look(run)
+        return str(self._call("GET", run.path)["state"])
+
+    def _look(self, run: Run) -> list[dict[str, Any]]:
+        """Return the run's task instances, and record their states."""
+        found = self.task_instances(run)
+        for task in found:
             seen = (task["task_id"], task["map_index"], task["try_number"], task["state"] or "none")
             latest = {entry[:2]: entry for entry in self._states[run]}
             if latest.get(seen[:2]) != seen:
                 self._states[run].append(seen)
-        return str(self._call("GET", run.path)["state"])
+        return found
 
     def wait_run(self, run: Run, timeout: float = 120) -> str:
         """Wait until a run ends; return its state, ``success`` or ``failed``."""
@@ -194,9 +232,8 @@ class AirflowStack:
         """Wait until an instance of a task is in a state; fail at once if the task ends in another state."""
 
         def reached() -> bool:
-            ended = self.run_state(run) in RUN_ENDED
-            states = {task["state"] for task in self.task_instances(run) if task["task_id"] == task_id}
-            if state not in states and (ended or (states and states <= TASK_ENDED)):
+            states = {task["state"] for task in self._look(run) if task["task_id"] == task_id}
+            if state not in states and states <= TASK_ENDED and (states or self.run_state(run) in RUN_ENDED):
                 self._fail(f"{run.dag_id}.{task_id} ended as {states} and was never seen {state}")
             return state in states
 
@@ -281,16 +318,17 @@ class AirflowStack:
 
         :param what: what is waited for, for the message
         :param timeout: seconds
-        :param condition: returns whether it holds; called four times a second
+        :param condition: returns whether it holds; called twice a second
         """
         end = time.monotonic() + timeout
         while not condition():
-            dead = {name: p.returncode for name, p in self.processes.items() if p.poll() is not None}
+            statuses = {name: process.poll() for name, process in self.processes.items()}
+            dead = {name: status for name, status in statuses.items() if status is not None}
             if dead:
                 self._fail(f"while waiting for {what}: components exited: {dead}")
             if time.monotonic() > end:
                 self._fail(f"{what}: not within {timeout:.0f} s")
-            time.sleep(0.25)
+            time.sleep(0.5)
 
     def _fail(self, message: str) -> NoReturn:
         self.show_logs()
@@ -328,19 +366,22 @@ def airflow_stack(
         (home / folder).mkdir(parents=True)
     for dag in dags:
         shutil.copy(dag, home / "dags" / dag.name)
-    run_command("db", "migrate", env=settings)
-    stack = AirflowStack(home, settings, port, components)
-    try:
-        for component in components:
-            stack.start(component)
-        if "api-server" in components:
-            stack.wait_ready()
-        yield stack
-    except BaseException:
-        stack.show_logs()
-        raise
-    finally:
-        stack.close()
+    traced = settings.get("AIRFLOW__TRACES__OTEL_ON") == "True"
+    # OpenTelemetry starts its thread again in each fork.
+    with warm_python(IMPORTS, settings, threads=1 + traced) as python:
+        python.run(RUN, "db", "migrate")
+        stack = AirflowStack(python, settings, components)
+        try:
+            for component in components:
+                stack.start(component)
+            if "api-server" in components:
+                stack.wait_ready()
+            yield stack
+        except BaseException:
+            stack.show_logs()
+            raise
+        finally:
+            stack.close()
 
 
 def run_command(*arguments: str, env: Mapping[str, str]) -> str:
@@ -371,9 +412,13 @@ def _environment(home: Path, port: int, parallelism: int) -> dict[str, str]:
         "AIRFLOW__CORE__DEFAULT_TASK_RETRY_DELAY": "5",
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{address}/execution/",
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        # The process that forks reads no airflow.cfg: the first command writes it, with a key of its own.
+        "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes()).decode(),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__PARALLELISM": str(parallelism),
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+        # The Dag files do not change: one parse of each is enough.
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
         "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
         # Only tests start runs, although the example Dags have schedules.

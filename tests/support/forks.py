@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT = 120
@@ -33,10 +33,12 @@ class WarmPython:
     """Runs code in forks of a process, each as if it were a process of its own.
 
     :param process: the process, which has run the first code
+    :param env: the environment of the forks; ``None`` for the present one of this process
     """
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: subprocess.Popen[str], env: Mapping[str, str] | None = None) -> None:
         self._process = process
+        self._env = env
         self._lock = threading.Lock()
 
     @property
@@ -45,7 +47,7 @@ class WarmPython:
         return self._process.pid
 
     def run(self, code: str, *arguments: str, **env: str) -> str:
-        """Run code after the first code, with the present environment, and return what it prints.
+        """Run code after the first code, and return what it prints.
 
         :param code: the code
         :param arguments: its ``sys.argv[1:]``
@@ -72,11 +74,12 @@ class WarmPython:
     ) -> Fork:
         """Start code in the same way.
 
-        :param stdout: path of what gets its stdout
+        :param stdout: path of what gets its stdout, at the end if it is a file
         :param stderr: path of what gets its stderr
         :param stdin: path of its stdin
         """
-        order = {"code": code, "arguments": arguments, "env": os.environ | env}
+        present = os.environ if self._env is None else self._env
+        order = {"code": code, "arguments": arguments, "env": {**present, **env}}
         return Fork(self, self.ask(order | {"stdin": stdin, "stdout": stdout, "stderr": stderr}))
 
     def ask(self, order: dict[str, Any]) -> int:
@@ -112,7 +115,7 @@ class Fork:
             self._status = status
         return self._status
 
-    def wait(self, timeout: float) -> int:
+    def wait(self, timeout: float = TIMEOUT) -> int:
         """Wait until it ends.
 
         :param timeout: seconds
@@ -140,36 +143,39 @@ class Fork:
 
 
 @contextmanager
-def warm_python(code: str) -> Iterator[WarmPython]:
+def warm_python(code: str, env: Mapping[str, str] | None = None, threads: int = 1) -> Iterator[WarmPython]:
     """Run code in a new process, which the forks continue, during the block. It ends with all forks that still run.
 
-    :param code: imports; they must not start threads
+    :param code: imports
+    :param env: the environment of the process and of its forks, if it is not the present one
+    :param threads: the largest number of threads that it may have then; all but the first must start again in each fork
     """
     with subprocess.Popen(
-        [sys.executable, "-m", "tests.support.forks", code],
+        [sys.executable, "-m", "tests.support.forks", code, str(threads)],
         cwd=ROOT,
-        env={**os.environ, **SINGLE},
+        env={**(os.environ if env is None else env), **SINGLE},
         text=True,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     ) as process:
-        yield WarmPython(process)
+        yield WarmPython(process, env)
 
 
-def require_one_thread() -> None:
+def require_one_thread(allowed: int = 1) -> None:
     """Make sure that a fork of this process has all that it has.
 
-    :raises RuntimeError: it has several threads, of which a fork would copy only one
+    :param allowed: another largest number of threads, if those beyond the first start again in each fork
+    :raises RuntimeError: it has more threads, of which a fork would copy only one
     """
     threads = len(list(Path("/proc/self/task").iterdir()))
-    if threads > 1:
+    if threads > allowed:
         raise RuntimeError(f"{threads} threads: a fork would copy only one of them")
 
 
 def main() -> None:
     """Run the first code, then fork for each order."""
     exec(sys.argv[1], {"__name__": "__main__"})
-    require_one_thread()
+    require_one_thread(int(sys.argv[2]))
     gc.freeze()  # a collection in a fork would copy all memory
     running: set[int] = set()
     try:
@@ -192,7 +198,7 @@ def _answer(order: dict[str, Any], running: set[int]) -> int:
         running.discard(pid)
         return os.waitstatus_to_exitcode(status) if pid else RUNNING
     opened = [os.open(order["stdin"], os.O_RDONLY)]
-    opened += [os.open(order[name], os.O_WRONLY) for name in ("stdout", "stderr")]
+    opened += [os.open(order[name], os.O_WRONLY | os.O_APPEND) for name in ("stdout", "stderr")]
     pid = os.fork()
     if not pid:
         _run(order, opened)

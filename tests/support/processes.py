@@ -6,8 +6,12 @@ import os
 import signal
 import socket
 import subprocess
+from typing import TYPE_CHECKING
 
 import psutil
+
+if TYPE_CHECKING:
+    from tests.support.forks import Fork
 
 
 def unwind_on_sigterm() -> None:
@@ -23,10 +27,10 @@ def free_port() -> int:
         return port
 
 
-def end_process(process: subprocess.Popen[bytes], with_signal: signal.Signals, grace: float) -> None:
+def end_process(process: subprocess.Popen[bytes] | Fork, with_signal: signal.Signals, grace: float) -> None:
     """Signal a process, wait, then kill it and everything it started.
 
-    :param process: process that was started with ``start_new_session=True``
+    :param process: process that leads a session
     :param with_signal: signal to send
     :param grace: seconds to wait before the kill
     """
