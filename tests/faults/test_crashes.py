@@ -88,26 +88,30 @@ def test_a_task_that_is_killed_at_a_step_succeeds(harness, name):
     assert sum(life.kills for life in lives) >= 0.8 * len(lives)
 
 
-@pytest.mark.parametrize("name", on_this_airflow(["batch inference", "tuning", "classification at scale"]))
+@pytest.mark.any_airflow
+@pytest.mark.parametrize("name", ["batch inference", "tuning", "classification at scale"])
 def test_a_task_that_is_killed_repeatedly_at_random_succeeds(harness, name):
     random = Random(f"{SEED} {name}")
     steps = known(harness, name)
     assert_correct([random_life(harness, steps, random) for _ in range(2)])
 
 
+@pytest.mark.any_airflow
 @pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("name", on_this_airflow(["batch inference", "tuning", "Memory RAG build"]))
+@pytest.mark.parametrize("name", ["batch inference", "tuning", "Memory RAG build"])
 def test_a_submission_whose_connection_breaks_is_not_repeated(harness, name, when):
     """The connection breaks before or after the platform did the work."""
     assert_correct([harness.live(CASES[name], {}, Trouble(fault=when))])
 
 
+@pytest.mark.any_airflow
 def test_a_platform_that_is_killed_while_a_task_is_deferred_repeats_no_work(harness):
     life = harness.live(CASES["batch inference"], {}, Trouble(restart=1, slow=True))
     assert_correct([life])
     assert (life.repeated, life.tries) == (0, 1)
 
 
+@pytest.mark.any_airflow
 def test_the_harness_notices_the_second_job_of_a_task_without_a_record(harness):
     """Without a record, a retry submits the job again, as the log says."""
     life = harness.live(CONTROL, {0: Kill(step=("the deferral is in flight", 0))})

@@ -44,6 +44,7 @@ def test_airflow_stores_only_ids_and_numbers(platform, inference):
         assert not any(word in text for word in ("secret", "of all", "good", platform.key))
 
 
+@pytest.mark.any_airflow
 def test_two_hundred_jobs_take_little_space_in_airflows_database(platform, inference, rows):
     platform.control.hold()
     prompts = [f"one long prompt {'x' * 500} {number}" for number in range(200)]
