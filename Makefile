@@ -77,7 +77,7 @@ test-stores: $(READY_STORES)  ## run the tests against emulators of object store
 	@.venv-stores/bin/python -m pytest -m stores tests/stores $(DURATIONS)
 
 test-stores-2.11: $(READY_2_11) $(READY_STORES)  ## run those of one S3 on Airflow 2.11
-	@.venv-2.11/bin/python -m pytest -m stores -k moto tests/stores $(DURATIONS)
+	@.venv-2.11/bin/python -m pytest -m "stores and not any_airflow" -k moto tests/stores $(DURATIONS)
 
 test-models: $(READY_DEV)  ## run the tests of the real local models, and download the models once (177 MB)
 	@.venv/bin/python -m pytest -m "models and not torch" $(call marked,models) $(DURATIONS)
