@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import import_module
 from inspect import isabstract
 from pkgutil import walk_packages
@@ -148,6 +149,7 @@ def public_operators() -> list[type[BaseOperator]]:
     return found
 
 
+@cache
 def operator_classes() -> dict[str, type[BaseOperator]]:
     """Return those that need a platform by class name, without ``Lamini`` where it begins with that."""
     return {
