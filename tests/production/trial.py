@@ -155,7 +155,7 @@ def run_dag(
             state = stack.airflow.run_state(run)
         except (httpx.HTTPError, AssertionError) as error:  # the database is away, or the API server starts
             print("the API does not answer:", str(error)[:100], flush=True)
-        time.sleep(0.5)
+        time.sleep(1)  # each turn is three requests to the API server
     if state != "success":
         stack.airflow.show_logs()
         raise SystemExit(f"the run ended as {state}")
