@@ -16,6 +16,8 @@ from airflow_provider_lamini.runs.run_report import MAX_FAILED, MAX_OUTPUTS
 from tests.support.tasks import maker, run_to_end
 from tests.support.upstream import text_for
 
+pytestmark = pytest.mark.any_airflow
+
 EVIL = "<script>alert(1)</script> | **bold** `code` </code> <img src=x>"
 
 
