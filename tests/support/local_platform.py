@@ -289,8 +289,7 @@ def local_platform(
     :param key: its API key
     :param arguments: additional command line arguments
     """
-    # With models of its own, it computes, and a fork would have one thread for that.
-    platform = LocalPlatform(data, upstream, key, arguments, forked=upstream is not None)
+    platform = LocalPlatform(data, upstream, key, arguments, forked=True)
     platform.start()
     try:
         yield platform

@@ -93,7 +93,7 @@ def test_a_classifier_of_tickets_is_trained_deployed_and_right_about_most_of_the
             )
             client.wait_for_deployment(project, client.deploy(project, job, 1, name="tickets"))
             right = 0
-            for row in held_out[:30]:
+            for row in held_out[:20]:
                 body = {
                     "model": "tickets",
                     "input": f"{row['subject']}. {row['body']}",
@@ -106,6 +106,6 @@ def test_a_classifier_of_tickets_is_trained_deployed_and_right_about_most_of_the
             ).json()
             chat = {"model": TEXT, "max_tokens": 8, "messages": [{"role": "user", "content": "Hello!"}]}
             said = client.post("/chat/completions", json=chat).json()["choices"][0]["message"]["content"]
-    assert right >= 18
+    assert right >= 12
     assert compared["response"]["cosine_score"] > 0.5
     assert said.strip()
