@@ -147,9 +147,13 @@ def test_dags_that_are_scheduled_on_a_model_and_on_an_index_are_told_what_was_ma
     given.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     (tmp_path / "guide.md").write_text("The lamp is red while it charges.")
     local.trainer.allowed = 0
+    hold = {"kind": "memory_rag", "job_id": None, "after_rows": 0}
+    local.http.post("/_control/holds", json=hold).raise_for_status()
     run = airflow.trigger_dag("makes", {"input": str(given), "documents": str(tmp_path / "guide.md")})
     airflow.wait_task(run, "train", "deferred")
+    airflow.wait_task(run, "build", "deferred")  # a job that ends before that is not waited for
     local.trainer.reset()
+    local.http.delete("/_control/holds").raise_for_status()
     assert airflow.wait_run(run) == "success"
     ((model,),) = received(airflow, "after_model", 1)
     ((index,),) = received(airflow, "after_index", 1)
