@@ -553,7 +553,7 @@ def test_an_unknown_status_word_is_logged_once_per_kind(platform, caplog):
 
     assert all(isinstance(result, Ended) for result in run_with_watch(platform, scenario))
     (line,) = [record.getMessage() for record in caplog.records if "HIBERNATING" in record.getMessage()]
-    assert "reports the status 'HIBERNATING' for wordy job" in line
+    assert "a status that this version does not know, 'HIBERNATING', for wordy job" in line
     assert "polling continues" in line
 
 
