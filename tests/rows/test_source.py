@@ -240,17 +240,17 @@ class TestStamp:
             != open_source(["b"]).version()
         )
 
-    def test_a_cursor_into_a_missing_file_is_refused(self, file, tmp_path: Path):
+    def test_a_position_into_a_missing_file_is_refused(self, file, tmp_path: Path):
         file("a.jsonl", "{}")
         with pytest.raises(InputChangedError, match="file number 1"):
             list(open_source(f"{tmp_path}/*.jsonl").read(Position(1, 1)))
 
-    def test_a_cursor_beyond_the_end_of_a_list_is_refused(self):
+    def test_a_position_beyond_the_end_of_a_list_is_refused(self):
         with pytest.raises(InputError, match="has 1 row,"):
             list(open_source(["a"]).read(Position(2)))
 
 
-def test_a_cursor_is_small_and_survives_json():
+def test_a_position_is_small_and_survives_json():
     position = Position(10, 1, 300, 12)
     data = msgspec.json.encode(position)
     assert data == b'{"row":10,"file":1,"offset":300,"line":12}'

@@ -35,13 +35,15 @@ def features(texts: Sequence[str], embed: Embed) -> npt.NDArray[np.float64]:
     for start in range(0, len(flat), EMBEDDING_BATCH_SIZE):
         vectors += embed(flat[start : start + EMBEDDING_BATCH_SIZE])
     normalized = _normalize(np.asarray(vectors, dtype=np.float64))
-    means: list[npt.NDArray[np.float64]] = []
+    combined: list[npt.NDArray[np.float64]] = []
     start = 0
     for text_parts in parts:
         of_text = normalized[start : start + len(text_parts)]
         start += len(text_parts)
-        means.append(of_text[0] if len(of_text) == 1 else of_text[0] + _normalize(of_text[1:].mean(axis=0)))
-    return _normalize(np.asarray(means))
+        combined.append(
+            of_text[0] if len(of_text) == 1 else of_text[0] + _normalize(of_text[1:].mean(axis=0))
+        )
+    return _normalize(np.asarray(combined))
 
 
 def _split(text: str) -> list[str]:
